@@ -1,0 +1,1 @@
+"""Low-rank adapters: attach, count, save and load."""

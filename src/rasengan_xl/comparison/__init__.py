@@ -1,0 +1,1 @@
+"""Every arm under identical conditions: what differs, what each cost and gave."""

@@ -1,0 +1,1 @@
+"""What a run depends on: frozen settings and the recipes they come from."""

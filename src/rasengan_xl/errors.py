@@ -1,0 +1,43 @@
+"""Everything a user can get wrong; each ends a command with one line and exit status 2.
+
+RasenganError
+  RecipeError      a recipe, key or value is not allowed
+  ModelError       a base model is missing, incomplete or not SDXL
+  DatasetError     a dataset is missing, empty or holds something unusable
+  AdapterError     an adapter does not fit its base, or a file is not one
+  DeviceError      the machine lacks what was asked for
+  OutputError      an output folder is in the way, or is not what was expected
+  DivergedError    a loss or gradient stopped being a finite number
+"""
+
+
+class RasenganError(Exception):
+    """Base of the errors that a user can mend; the message names what, where and the remedy."""
+
+
+class RecipeError(RasenganError):
+    """A recipe is missing, malformed, or asks for something impossible."""
+
+
+class ModelError(RasenganError):
+    """A base model is missing, incomplete or not SDXL."""
+
+
+class DatasetError(RasenganError):
+    """A dataset is missing, empty, or holds something unusable."""
+
+
+class AdapterError(RasenganError):
+    """An adapter does not fit its base, or a file is not an adapter."""
+
+
+class DeviceError(RasenganError):
+    """The machine lacks what was asked for."""
+
+
+class OutputError(RasenganError):
+    """An output folder is in the way, or is not what a command expected."""
+
+
+class DivergedError(RasenganError):
+    """Training stopped because a loss or gradient was not finite."""

@@ -1,0 +1,1 @@
+"""How good an adapter is: losses on pictures that were never trained on."""

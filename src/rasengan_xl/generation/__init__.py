@@ -1,0 +1,1 @@
+"""Prompts and seeds in, pictures out: base beside adapted."""

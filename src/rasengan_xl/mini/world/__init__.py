@@ -1,0 +1,1 @@
+"""The embedded world: portraits with known attributes, drawn in several hands."""

@@ -1,0 +1,1 @@
+"""The numbers and pictures of a comparison as one self-contained page."""

@@ -1,0 +1,91 @@
+"""On what a run was made: machine, versions, commit."""
+
+import os
+import platform
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import torch
+from pydantic import BaseModel, ConfigDict
+
+PACKAGES = (
+    "rasengan-xl",
+    "torch",
+    "diffusers",
+    "transformers",
+    "peft",
+    "bitsandbytes",
+    "datasets",
+    "safetensors",
+)
+
+
+class Machine(BaseModel):
+    """Where a run took place, as far as its figures depend on it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    device: str
+    """`cpu` or `cuda`."""
+    device_name: str
+    device_memory_gib: float | None
+    """Memory of the GPU; absent on a CPU."""
+    cores: int
+    memory_gib: float
+    platform: str
+    python: str
+    packages: dict[str, str]
+    commit: str | None
+    """Git commit of the code, when it runs from a checkout."""
+
+
+def describe_machine(device: torch.device) -> Machine:
+    """Collect what the figures of a run depend on."""
+    on_cuda = device.type == "cuda"
+    memory = torch.cuda.get_device_properties(device).total_memory if on_cuda else None
+    return Machine(
+        device=device.type,
+        device_name=torch.cuda.get_device_name(device) if on_cuda else _processor_name(),
+        device_memory_gib=round(memory / 2**30, 1) if memory else None,
+        cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        memory_gib=round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
+        platform=platform.platform(),
+        python=platform.python_version(),
+        packages={name: found for name in PACKAGES if (found := _version_of(name))},
+        commit=_commit(),
+    )
+
+
+def _version_of(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _processor_name() -> str:
+    information = Path("/proc/cpuinfo")
+    if information.exists():
+        for line in information.read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _commit() -> str | None:
+    """Return the commit of the checkout this file lies in, or None when it is installed."""
+    here = Path(__file__).parent
+    if not any((parent / ".git").exists() for parent in here.parents):
+        return None
+    try:
+        answer = subprocess.run(
+            ("git", "rev-parse", "HEAD"),  # noqa: S607
+            cwd=here,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    except FileNotFoundError:
+        return None
+    return answer.stdout.strip() or None
