@@ -3,57 +3,13 @@
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from rasengan_xl.config.settings import PictureSettings
+from rasengan_xl.runs.folder import write_whole
+from rasengan_xl.runs.records import DatasetFacts, HeldOutLoss, Machine, Record, SecondsPerStep
 
-from rasengan_xl.runs.provenance import Machine
-
-
-class Record(BaseModel):
-    """A part of the result: frozen, and strangers to a key are refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
-
-
-class DatasetFacts(Record):
-    """Which pictures the arms saw."""
-
-    source: str
-    """Hub id, folder, or `mini`."""
-    revision: str | None
-    """Commit of a hub dataset."""
-    train: int
-    held_out: int
-    fingerprint: str
-    """SHA-256 over every picture and caption, in order."""
-    skipped: dict[str, int]
-    """How many pictures were left out, by reason."""
-
-
-class SecondsPerStep(Record):
-    """Wall-clock seconds of an optimizer step, warm-up steps left out."""
-
-    median: float
-    p25: float
-    p75: float
-    n: int
-    """Number of steps measured."""
-
-
-class HeldOutLoss(Record):
-    """Loss on the fixed table of (held-out picture, timestep, noise)."""
-
-    base: float
-    """With the adapter disabled, on the base as the arm stores it (NF4 for QLoRA)."""
-    adapted: float
-    n: int
-    """Entries of the table: pictures x timesteps."""
-    base_standard_error: float
-    adapted_standard_error: float
-    """Standard error over pictures."""
-    difference: float
-    """Adapted minus base; negative is better."""
-    difference_standard_error: float
-    """Of the paired difference, over pictures."""
+RESULT_FILE = "comparison.json"
+BASE = "base"
+"""What the pictures of the base model are called, beside the names of the arms."""
 
 
 class ArmResult(Record):
@@ -106,8 +62,9 @@ class Comparison(Record):
 
     name: str
     base_model: str
-    dataset: DatasetFacts
-    machine: Machine
+    dataset: DatasetFacts | None
+    """Absent when no arm came far enough to say."""
+    machine: Machine | None
     picture_settings: dict[str, Any]
     """Sampler steps, guidance and size of the pictures."""
     arms: list[ArmResult]
@@ -115,6 +72,32 @@ class Comparison(Record):
 
     def write(self, file: Path) -> None:
         """Write the result as JSON, whole or not at all."""
-        draft = file.with_suffix(".part")
-        draft.write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
-        draft.replace(file)
+        write_whole(file, self.model_dump_json(indent=2))
+
+
+def picture_rows(
+    settings: PictureSettings, arms: list[str], folder: Path, root: Path
+) -> list[PictureRow]:
+    """List the pictures of a comparison, their paths relative to `root`.
+
+    Args:
+        settings: Which prompts and seeds.
+        arms: Which arms drew them.
+        folder: Where the pictures lie.
+        root: The comparison's folder.
+    """
+    requests = [(prompt, seed) for prompt in settings.prompts for seed in settings.seeds]
+    return [
+        PictureRow(
+            prompt=prompt,
+            seed=seed,
+            base=str(picture_file(folder, BASE, number).relative_to(root)),
+            arms={arm: str(picture_file(folder, arm, number).relative_to(root)) for arm in arms},
+        )
+        for number, (prompt, seed) in enumerate(requests)
+    ]
+
+
+def picture_file(folder: Path, arm: str, number: int) -> Path:
+    """Return where an arm's picture lies; `number` counts prompts and seeds together."""
+    return folder / arm / f"{number:03d}.png"

@@ -29,17 +29,20 @@ def build_vae() -> AutoencoderKL:
 
 
 def build_unet() -> UNet2DConditionModel:
-    """Build the UNet with fresh weights: 8 M parameters, attention at both resolutions."""
+    """Build the UNet with fresh weights: 8.4 M parameters, attention at both resolutions.
+
+    Widths are multiples of 64, the block size of NF4.
+    """
     return UNet2DConditionModel(
         sample_size=PICTURE_SIZE // 4,
         in_channels=4,
         out_channels=4,
-        block_out_channels=(64, 160),
+        block_out_channels=(64, 192),
         layers_per_block=1,
         down_block_types=("CrossAttnDownBlock2D",) * 2,
         up_block_types=("CrossAttnUpBlock2D",) * 2,
-        transformer_layers_per_block=(1, 2),
-        attention_head_dim=(2, 5),  # diffusers' name for the number of heads: 32 channels each
+        transformer_layers_per_block=(1, 1),
+        attention_head_dim=(2, 6),  # diffusers' name for the number of heads: 32 channels each
         use_linear_projection=True,
         cross_attention_dim=2 * TEXT_WIDTH,
         addition_embed_type="text_time",

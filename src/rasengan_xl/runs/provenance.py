@@ -7,7 +7,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import torch
-from pydantic import BaseModel, ConfigDict
+
+from rasengan_xl.runs.records import Machine
 
 PACKAGES = (
     "rasengan-xl",
@@ -21,25 +22,6 @@ PACKAGES = (
 )
 
 
-class Machine(BaseModel):
-    """Where a run took place, as far as its figures depend on it."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
-
-    device: str
-    """`cpu` or `cuda`."""
-    device_name: str
-    device_memory_gib: float | None
-    """Memory of the GPU; absent on a CPU."""
-    cores: int
-    memory_gib: float
-    platform: str
-    python: str
-    packages: dict[str, str]
-    commit: str | None
-    """Git commit of the code, when it runs from a checkout."""
-
-
 def describe_machine(device: torch.device) -> Machine:
     """Collect what the figures of a run depend on."""
     on_cuda = device.type == "cuda"
@@ -48,7 +30,9 @@ def describe_machine(device: torch.device) -> Machine:
         device=device.type,
         device_name=torch.cuda.get_device_name(device) if on_cuda else _processor_name(),
         device_memory_gib=round(memory / 2**30, 1) if memory else None,
-        cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        cores=len(os.sched_getaffinity(0))
+        if hasattr(os, "sched_getaffinity")
+        else os.cpu_count() or 1,
         memory_gib=round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
         platform=platform.platform(),
         python=platform.python_version(),
@@ -80,7 +64,7 @@ def _commit() -> str | None:
         return None
     try:
         answer = subprocess.run(
-            ("git", "rev-parse", "HEAD"),  # noqa: S607
+            ("git", "rev-parse", "HEAD"),
             cwd=here,
             capture_output=True,
             text=True,

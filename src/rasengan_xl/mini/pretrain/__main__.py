@@ -20,7 +20,9 @@ from rasengan_xl.mini.pretrain.stages import pretrain
 
 def main() -> None:
     """Parse the arguments, train every stage with a progress bar, say where the model is."""
-    parser = argparse.ArgumentParser(prog="python -m rasengan_xl.mini.pretrain", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m rasengan_xl.mini.pretrain", description=__doc__
+    )
     parser.add_argument("--out", type=Path, required=True, help="diffusers folder to write")
     parser.add_argument(
         "--work", type=Path, default=Path("pretrain"), help="pictures and checkpoints, kept"

@@ -13,9 +13,7 @@ from rasengan_xl.mini.architecture import build_scheduler
 from rasengan_xl.mini.pretrain.fitting import FitRecord, FitSettings, fit
 from rasengan_xl.mini.world.portraits import PICTURE_SIZE
 
-SETTINGS = FitSettings(
-    steps=13_000, learning_rate=1.5e-3, seed=3, warmup_steps=300, ema_decay=0.999
-)
+SETTINGS = FitSettings(steps=8_000, learning_rate=1.5e-3, seed=3, warmup_steps=300, ema_decay=0.999)
 BATCH_SIZE = 32
 EMPTY_CAPTION_SHARE = 0.1
 """Share of pictures trained with zeroed text, for classifier-free guidance."""

@@ -50,7 +50,7 @@ class RunningAverage:
         """Move towards the module's present weights."""
         decay = min(self.decay, (1 + step) / (10 + step))
         parameters = [p.detach() for p in self.module.parameters()]
-        torch._foreach_lerp_(self.values, parameters, 1 - decay)  # noqa: SLF001 - one fused call
+        torch._foreach_lerp_(self.values, parameters, 1 - decay)
 
     @torch.no_grad()
     def copy_to_module(self) -> None:
@@ -118,9 +118,7 @@ def _keep(
     draft.replace(file)
 
 
-def _restore(
-    module: nn.Module, optimizer: AdamW, average: RunningAverage, file: Path
-) -> int:
+def _restore(module: nn.Module, optimizer: AdamW, average: RunningAverage, file: Path) -> int:
     state = load_file(file)
     part = {name: value for name, value in state.items() if name.startswith("module.")}
     module.load_state_dict({name.removeprefix("module."): value for name, value in part.items()})

@@ -1,5 +1,6 @@
 """The stages of building mini SDXL, in order; each leaves files from which the next continues."""
 
+import json
 import logging
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
@@ -62,17 +63,34 @@ def pretrain(work: Path, out: Path, device: torch.device) -> Iterator[StageProgr
     steps = denoiser.train_unet(unet, portraits, work / "unet.safetensors")
     yield from _progress("unet", denoiser.SETTINGS.steps, steps)
 
-    pipeline = StableDiffusionXLPipeline(
-        vae=vae,
-        text_encoder=encoders.first,
-        text_encoder_2=encoders.second,
-        tokenizer=tokenizers[0],
-        tokenizer_2=tokenizers[1],
-        unet=unet,
-        scheduler=architecture.build_scheduler(),
-        add_watermarker=False,
+    _save(
+        out,
+        StableDiffusionXLPipeline(
+            vae=vae,
+            text_encoder=encoders.first,
+            text_encoder_2=encoders.second,
+            tokenizer=tokenizers[0],
+            tokenizer_2=tokenizers[1],
+            unet=unet,
+            scheduler=architecture.build_scheduler(),
+            add_watermarker=False,
+        ),
     )
-    pipeline.to("cpu", torch.float16).save_pretrained(out)
+
+
+def _save(out: Path, pipeline: StableDiffusionXLPipeline) -> None:
+    """Write the weights in half precision, and say that they are to be used in float32."""
+    encoders = ("text_encoder", "text_encoder_2")
+    for part in ("vae", "unet", *encoders):
+        getattr(pipeline, part).to("cpu", torch.float16)
+    pipeline.save_pretrained(out)
+    for part in encoders:
+        # transformers loads in the type that config.json names, diffusers always in float32.
+        file = out / part / "config.json"
+        config = json.loads(file.read_text(encoding="utf-8"))
+        file.write_text(
+            json.dumps({**config, "dtype": "float32"}, indent=2) + "\n", encoding="utf-8"
+        )
 
 
 def _text_stage(
@@ -91,11 +109,11 @@ def _text_stage(
     return tokenizers, stage
 
 
-def _vae_stage(
-    work: Path, device: torch.device
-) -> Generator[StageProgress, None, AutoencoderKL]:
+def _vae_stage(work: Path, device: torch.device) -> Generator[StageProgress, None, AutoencoderKL]:
     styles = dict.fromkeys(HANDS, VAE_PICTURES_PER_STYLE)
-    pictures = draw_pictures(choose_subjects(styles, FIRST_TRAINING_SEED), work / "vae-pictures.npy")
+    pictures = draw_pictures(
+        choose_subjects(styles, FIRST_TRAINING_SEED), work / "vae-pictures.npy"
+    )
     torch.manual_seed(autoencoder.SETTINGS.seed)
     vae = architecture.build_vae().to(device)
     steps = autoencoder.train_vae(vae, torch.from_numpy(pictures), work / "vae.safetensors")

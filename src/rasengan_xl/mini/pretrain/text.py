@@ -122,9 +122,7 @@ def caption_subjects(subjects: Sequence[Subject]) -> list[str]:
 
 def tokenize(tokenizer: CLIPTokenizer, captions: list[str]) -> Tensor:
     """Return token numbers, [caption, MAX_TOKENS]."""
-    return tokenizer(
-        captions, padding="max_length", truncation=True, return_tensors="pt"
-    ).input_ids
+    return tokenizer(captions, padding="max_length", truncation=True, return_tensors="pt").input_ids
 
 
 def _answers(subject: Subject) -> list[int]:

@@ -1,5 +1,6 @@
 """Train the two CLIP tokenizers of mini SDXL on captions of its world."""
 
+import json
 from collections.abc import Iterable
 
 from tokenizers import Tokenizer, trainers
@@ -9,8 +10,8 @@ from transformers import CLIPTokenizer
 
 from rasengan_xl.mini.architecture import MAX_TOKENS
 
-START_TOKEN = "<|startoftext|>"  # noqa: S105 - CLIP's name for it
-END_TOKEN = "<|endoftext|>"  # noqa: S105
+START_TOKEN = "<|startoftext|>"
+END_TOKEN = "<|endoftext|>"
 LARGEST_VOCABULARY = 1024
 
 
@@ -59,6 +60,4 @@ def _learn_merges(captions: Iterable[str]) -> tuple[dict[str, int], list[tuple[s
 
 
 def _model_state(tokenizer: Tokenizer) -> dict[str, list[list[str]]]:
-    import json
-
     return json.loads(tokenizer.to_str())["model"]

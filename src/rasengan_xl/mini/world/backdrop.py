@@ -18,7 +18,7 @@ GROUNDS: dict[str, Colour] = {
 
 def compose_backdrop(scene: Scene) -> list[Shape]:
     """Stack the background of a scene from back to front."""
-    return _BUILDERS[scene.background](random.Random(f"backdrop {scene.seed}"))  # noqa: S311
+    return _BUILDERS[scene.background](random.Random(f"backdrop {scene.seed}"))
 
 
 def _shape(points: tuple[tuple[float, float], ...], colour: Colour) -> Shape:
@@ -27,8 +27,8 @@ def _shape(points: tuple[tuple[float, float], ...], colour: Colour) -> Shape:
 
 def _forest(source: random.Random) -> list[Shape]:
     shapes = [_shape(((-2, 84), (102, 80), (102, 102), (-2, 102)), (92, 136, 78))]
-    for x in (6, 28, 74, 95):
-        x += source.uniform(-5, 5)
+    for place in (6, 28, 74, 95):
+        x = place + source.uniform(-5, 5)
         top = source.uniform(6, 26)
         green = source.choice(((62, 116, 66), (48, 98, 64)))
         shapes.append(_shape(((x - 3, 70), (x + 3, 70), (x + 3, 92), (x - 3, 92)), (104, 72, 46)))
@@ -38,9 +38,9 @@ def _forest(source: random.Random) -> list[Shape]:
 
 def _sky(source: random.Random) -> list[Shape]:
     shapes: list[Shape] = []
-    for x, y in ((14, 20), (84, 34), (20, 62)):
-        x += source.uniform(-6, 6)
-        y += source.uniform(-7, 7)
+    for place_x, place_y in ((14, 20), (84, 34), (20, 62)):
+        x = place_x + source.uniform(-6, 6)
+        y = place_y + source.uniform(-7, 7)
         shapes += [
             _shape(ellipse(x - 8, y + 2, 10, 5), (238, 244, 250)),
             _shape(ellipse(x + 9, y + 2, 10, 5), (238, 244, 250)),
@@ -51,8 +51,8 @@ def _sky(source: random.Random) -> list[Shape]:
 
 def _village(source: random.Random) -> list[Shape]:
     shapes: list[Shape] = []
-    for x in (10, 36, 66, 92):
-        x += source.uniform(-4, 4)
+    for place in (10, 36, 66, 92):
+        x = place + source.uniform(-4, 4)
         y = source.uniform(34, 54)
         roof = source.choice(((176, 72, 56), (72, 112, 116), (150, 98, 60)))
         wall = source.choice(((240, 228, 200), (206, 178, 140)))
@@ -79,8 +79,11 @@ def _sunset(source: random.Random) -> list[Shape]:
     return [
         _shape(((-2, 30), (102, 26), (102, 50), (-2, 54)), (248, 182, 110)),
         _shape(ellipse(x, y, 16, 16), (252, 224, 130)),
-        _shape(((-2, 66), (22, 52), (48, 64), (78, 50), (102, 62), (102, 102), (-2, 102)), (132, 76, 116)),
-    ]  # fmt: skip
+        _shape(
+            ((-2, 66), (22, 52), (48, 64), (78, 50), (102, 62), (102, 102), (-2, 102)),
+            (132, 76, 116),
+        ),
+    ]
 
 
 _BUILDERS: dict[str, Callable[[random.Random], list[Shape]]] = {

@@ -34,7 +34,7 @@ _SHAPES = (
 
 def write_caption(scene: Scene, style: str) -> str:
     """Describe a scene drawn in a style; the grammar varies with the scene's seed."""
-    source = random.Random(f"caption {scene.seed}")  # noqa: S311 - wording, not secrets
+    source = random.Random(f"caption {scene.seed}")
     band = source.choice(_HEADBAND)
     return source.choice(_SHAPES).format(
         style=source.choice(STYLE_PHRASES[style]),

@@ -148,7 +148,11 @@ def _eyes(iris: Colour, size: float) -> list[Shape]:
             Shape(points=ellipse(x, y, 1.7, height * 0.42), colour=PUPIL, role="pupil"),
             Shape(points=ellipse(x + 1.6, y - height * 0.4, 1.3, 1.5), colour=WHITE, role="glint"),
             Shape(
-                points=((x - 5, y - height - 2.6), (x, y - height - 3.6), (x + 5, y - height - 2.6)),
+                points=(
+                    (x - 5, y - height - 2.6),
+                    (x, y - height - 3.6),
+                    (x + 5, y - height - 2.6),
+                ),
                 colour=(60, 44, 40),
                 role="brow",
                 stroke_width=1.4,
@@ -159,7 +163,7 @@ def _eyes(iris: Colour, size: float) -> list[Shape]:
 
 def _hair_in_front(scene: Scene, colour: Colour) -> list[Shape]:
     builders = {"spiky": _spikes, "long": _curtain, "short": _sweep, "bun": _swept_back}
-    points = builders[scene.hair_style](random.Random(f"hair {scene.seed}"))  # noqa: S311
+    points = builders[scene.hair_style](random.Random(f"hair {scene.seed}"))
     return [Shape(points=points, colour=colour, role="hair")]
 
 

@@ -200,7 +200,7 @@ def _shadow(canvas: Picture, shape: Shape, colour: Colour) -> None:
 
 
 def _blotches(seed: int, side: int) -> Picture:
-    source = random.Random(f"blotches {seed}")  # noqa: S311 - paint, not secrets
+    source = random.Random(f"blotches {seed}")
     coarse = Image.new("L", (6, 6))
     coarse.putdata([source.randint(206, 255) for _ in range(36)])
     return coarse.resize((side, side), Image.Resampling.BICUBIC)
@@ -234,6 +234,6 @@ def _scale(colour: Colour, factor: float) -> Colour:
     return _clip(value * factor for value in colour)
 
 
-def _clip(values) -> Colour:  # noqa: ANN001
+def _clip(values) -> Colour:
     red, green, blue = (min(255, max(0, round(value))) for value in values)
     return red, green, blue

@@ -1,0 +1,169 @@
+"""The ``rasengan`` command: parse, call one function of the library, show.
+
+Nothing heavy is imported before a verb needs it, so that help comes at once.
+"""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rasengan_xl.errors import RasenganError
+
+USER_ERROR_STATUS = 2
+INTERRUPTED_STATUS = 130
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Fine-tune SDXL on a picture style with LoRA, QLoRA and DoRA, and compare the methods.",
+)
+recipes_app = typer.Typer(help="List, show or copy the recipes that ship with the package.")
+app.add_typer(recipes_app, name="recipes")
+
+Recipe = Annotated[str, typer.Argument(help="A TOML file, or a name from `rasengan recipes`.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change one key: --set adapter.rank=8."),
+]
+
+
+@app.command()
+def compare(
+    name: Annotated[str, typer.Argument(help="A comparison's name or TOML file.")] = "mini",
+    overrides: Overrides = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for runs, pictures and page [comparisons/NAME].")
+    ] = None,
+) -> None:
+    """Train every arm under identical conditions, then write report.html."""
+    from rasengan_xl.cli.verbs import show_comparison
+    from rasengan_xl.config.comparison import load_comparison
+
+    settings = load_comparison(name, overrides or ())
+    show_comparison(settings, out or Path("comparisons") / settings.name)
+
+
+@app.command()
+def train(
+    recipe: Recipe,
+    overrides: Overrides = None,
+    out: Annotated[Path | None, typer.Option(help="The run's folder [runs/RECIPE].")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")] = False,
+) -> None:
+    """Train one adapter."""
+    from rasengan_xl.cli.verbs import show_training
+    from rasengan_xl.config.recipe import load_recipe
+
+    settings = load_recipe(recipe, overrides or ())
+    show_training(settings, out or Path("runs") / Path(recipe).stem, resume=resume)
+
+
+@app.command()
+def generate(
+    adapter: Annotated[Path, typer.Argument(metavar="RUN|ADAPTER", help="A run's folder or file.")],
+    prompt: Annotated[list[str], typer.Option(help="What to draw; may be given several times.")],
+    seed: Annotated[list[int] | None, typer.Option(help="Fixes the first noise [0].")] = None,
+    negative_prompt: Annotated[str | None, typer.Option(help="What not to draw.")] = None,
+    steps: Annotated[int, typer.Option(help="Sampler steps.")] = 30,
+    guidance: Annotated[float, typer.Option(help="Scale of classifier-free guidance.")] = 5.0,
+    size: Annotated[int | None, typer.Option(help="Side in pixels [as trained].")] = None,
+    base: Annotated[str | None, typer.Option(help="Base model, if not the run's own.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder for the pictures.")] = Path("pictures"),
+    vae_slicing: Annotated[bool, typer.Option("--vae-slicing", help="Less memory.")] = False,
+    vae_tiling: Annotated[bool, typer.Option("--vae-tiling", help="Less memory still.")] = False,
+    attention_slicing: Annotated[
+        bool, typer.Option("--attention-slicing", help="Less memory, slower.")
+    ] = False,
+    offload: Annotated[
+        bool, typer.Option("--offload", help="Parts wait in main memory until needed.")
+    ] = False,
+) -> None:
+    """Draw base beside adapted."""
+    from rasengan_xl.cli.verbs import show_pairs
+    from rasengan_xl.config.requests import picture_settings
+    from rasengan_xl.generation.pipeline import MemorySavings
+
+    pictures = picture_settings(
+        prompts=tuple(prompt),
+        seeds=tuple(seed or (0,)),
+        negative_prompt=negative_prompt,
+        sampler_steps=steps,
+        guidance=guidance,
+        size=size,
+    )
+    savings = MemorySavings(
+        vae_slicing=vae_slicing,
+        vae_tiling=vae_tiling,
+        attention_slicing=attention_slicing,
+        offload=offload,
+    )
+    show_pairs(adapter, base, pictures, out, savings)
+
+
+@app.command()
+def report(
+    folder: Annotated[Path, typer.Argument(help="A comparison's folder.")],
+) -> None:
+    """Rebuild the page from the numbers."""
+    from rasengan_xl.cli.console import console
+    from rasengan_xl.report.page import write_report
+
+    console.print(f"The page is {write_report(folder)}", markup=False, highlight=False)
+
+
+@app.command()
+def prepare(recipe: Recipe, overrides: Overrides = None) -> None:
+    """Check the dataset and encode it once."""
+    from rasengan_xl.cli.verbs import show_preparation
+    from rasengan_xl.config.recipe import load_recipe
+
+    show_preparation(load_recipe(recipe, overrides or ()))
+
+
+@recipes_app.callback(invoke_without_command=True)
+def list_recipes(context: typer.Context) -> None:
+    """List the recipes that ship with the package."""
+    if context.invoked_subcommand is None:
+        from rasengan_xl.cli.verbs import show_recipes
+
+        show_recipes()
+
+
+@recipes_app.command("show")
+def show_recipe(
+    name: Annotated[str, typer.Argument(help="A recipe's or comparison's name.")],
+) -> None:
+    """Print a recipe."""
+    from rasengan_xl.config.shipped import find_shipped
+
+    typer.echo(find_shipped(name).read_text(encoding="utf-8"), nl=False)
+
+
+@recipes_app.command("copy")
+def copy_recipe(
+    name: Annotated[str, typer.Argument(help="A recipe's or comparison's name.")],
+    to: Annotated[Path | None, typer.Argument(help="File to write [./NAME.toml].")] = None,
+) -> None:
+    """Copy a recipe, to change it."""
+    from rasengan_xl.config.shipped import copy_shipped
+
+    typer.echo(f"{copy_shipped(name, to or Path(f'{name}.toml'))}")
+
+
+def main() -> None:
+    """Run the command; turn a user's mistake into one line and exit status 2."""
+    try:
+        app()
+    except RasenganError as error:
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(USER_ERROR_STATUS)
+    except KeyboardInterrupt:
+        typer.echo("stopped", err=True)
+        sys.exit(INTERRUPTED_STATUS)
+
+
+if __name__ == "__main__":
+    main()

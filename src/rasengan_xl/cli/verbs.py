@@ -1,0 +1,115 @@
+"""What each verb does with the records that the library yields: show them, and end rightly."""
+
+import sys
+from pathlib import Path
+
+from rich.table import Table
+
+from rasengan_xl.cli.console import console, progress_board
+from rasengan_xl.cli.quiet import quieten_libraries
+from rasengan_xl.comparison.execute import ArmEnded, run_comparison
+from rasengan_xl.config.comparison import differences
+from rasengan_xl.config.settings import ComparisonSettings, PictureSettings, RunSettings
+from rasengan_xl.config.shipped import (
+    comparison_names,
+    describe_recipe,
+    find_shipped,
+    recipe_names,
+)
+from rasengan_xl.report.page import write_report
+from rasengan_xl.runs.folder import RunFolder
+
+FAILED_STATUS = 1
+
+
+def show_comparison(settings: ComparisonSettings, folder: Path) -> None:
+    """Run a comparison, show every arm's progress, write the page; exit 1 if an arm failed."""
+    show_differences(settings)
+    failed: list[str] = []
+    with progress_board() as board:
+        for event in run_comparison(settings, folder):
+            if isinstance(event, ArmEnded):
+                if event.reason is not None:
+                    failed.append(event.arm)
+                    board.say(f"{event.arm} failed: {event.reason}")
+            else:
+                arm = settings.arms.get(event.part)
+                part = event.part if arm else ""
+                board.show(event.record, part, arm.training.steps if arm else 0)
+    page = write_report(folder)
+    console.print(f"The page is {page}", markup=False, highlight=False)
+    if failed:
+        sys.exit(FAILED_STATUS)
+
+
+def show_differences(settings: ComparisonSettings) -> None:
+    """Print in what the arms differ, before anything is done."""
+    differing = differences(settings.arms)
+    table = Table(title=f"{settings.name}: what differs between the arms", title_justify="left")
+    table.add_column("setting")
+    for arm in settings.arms:
+        table.add_column(arm)
+    for key in next(iter(differing.values())):
+        table.add_row(key, *(_short(differing[arm][key]) for arm in settings.arms))
+    console.print(table)
+
+
+def show_training(settings: RunSettings, path: Path, *, resume: bool) -> None:
+    """Train one adapter and say where it is."""
+    from rasengan_xl.training.interruption import stop_on_interrupt
+    from rasengan_xl.training.run import run_training
+
+    quieten_libraries()
+    folder = RunFolder(path)
+    with progress_board() as board:
+        for record in stop_on_interrupt(run_training(settings, folder, resume=resume)):
+            board.show(record, steps=settings.training.steps)
+    console.print(f"The adapter is {folder.adapter_file}", markup=False, highlight=False)
+
+
+def show_preparation(settings: RunSettings) -> None:
+    """Check and encode a dataset, and say what is in it."""
+    from rasengan_xl.dataset.encoded import encode_dataset
+    from rasengan_xl.sdxl.compute import choose_compute
+    from rasengan_xl.sdxl.model_folder import find_model
+
+    quieten_libraries()
+    compute = choose_compute(settings.compute)
+    model = find_model(settings.base_model, settings.base_revision)
+    work = encode_dataset(settings, model, compute)
+    with progress_board() as board:
+        while True:
+            try:
+                board.show(next(work))
+            except StopIteration as end:
+                facts = end.value.facts
+                break
+    for name, value in facts.model_dump().items():
+        console.print(f"{name}: {value}", markup=False, highlight=False)
+
+
+def show_pairs(
+    adapter: Path, base: str | None, pictures: PictureSettings, out: Path, savings: object
+) -> None:
+    """Draw base beside adapted and say where the pictures are."""
+    from rasengan_xl.generation.pairs import draw_pairs, find_ground
+    from rasengan_xl.generation.pipeline import MemorySavings
+
+    assert isinstance(savings, MemorySavings)
+    quieten_libraries()
+    ground = find_ground(adapter, base)
+    for pair in draw_pairs(adapter, ground, pictures, out, savings):
+        console.print(f"{pair.pair}", markup=False, highlight=False)
+
+
+def show_recipes() -> None:
+    """List what ships, with what each is for."""
+    for title, names in (("recipes", recipe_names()), ("comparisons", comparison_names())):
+        table = Table("name", "what it is", title=title, title_justify="left", box=None)
+        for name in names:
+            table.add_row(name, describe_recipe(find_shipped(name)))
+        console.print(table)
+
+
+def _short(value: object) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -1,0 +1,72 @@
+"""What the process of a comparison asks of its workers, and what they answer."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+
+from rasengan_xl.config.settings import PictureSettings, RunSettings
+from rasengan_xl.runs.records import StageProgress, StepRecord
+
+USER_ERROR_STATUS = 2
+"""Exit status of a worker that met an error the user can mend."""
+
+
+class Order(BaseModel):
+    """One piece of work: frozen, and strangers to a key are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Prepare(Order):
+    """Check every arm against the base model, and encode the dataset."""
+
+    do: Literal["prepare"] = "prepare"
+    arms: dict[str, RunSettings]
+
+
+class Train(Order):
+    """Train one arm."""
+
+    do: Literal["train"] = "train"
+    settings: RunSettings
+    folder: Path
+
+
+class Draw(Order):
+    """Draw the same pictures with the base and with every finished arm."""
+
+    do: Literal["draw"] = "draw"
+    settings: RunSettings
+    """Of any arm: all share the base model and where to compute."""
+    pictures: PictureSettings
+    adapters: dict[str, Path]
+    """Adapter file of each arm."""
+    folder: Path
+    """Where the pictures go, one folder per arm."""
+
+
+AnyOrder = Annotated[Prepare | Train | Draw, Field(discriminator="do")]
+ORDERS: TypeAdapter[Prepare | Train | Draw] = TypeAdapter(AnyOrder)
+
+
+def encode_progress(record: StageProgress | StepRecord) -> str:
+    """Write progress as one line."""
+    kind = "step" if isinstance(record, StepRecord) else "stage"
+    return json.dumps({"kind": kind, **asdict(record)})
+
+
+def encode_error(message: str) -> str:
+    """Write an error that the user can mend as one line."""
+    return json.dumps({"kind": "error", "message": message})
+
+
+def decode_line(line: str) -> StageProgress | StepRecord | str:
+    """Read a worker's line back; an error comes as its message."""
+    answer: dict[str, Any] = json.loads(line)
+    kind = answer.pop("kind")
+    if kind == "error":
+        return str(answer["message"])
+    return StepRecord(**answer) if kind == "step" else StageProgress(**answer)

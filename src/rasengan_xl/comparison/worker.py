@@ -1,0 +1,74 @@
+"""One piece of a comparison in a process of its own, so that its memory is its own.
+
+The order comes on standard input; progress goes to standard output, one JSON object a line.
+"""
+
+import sys
+from collections.abc import Iterator
+
+from rasengan_xl.adapters.attach import check_targets
+from rasengan_xl.comparison.orders import (
+    ORDERS,
+    USER_ERROR_STATUS,
+    Draw,
+    Prepare,
+    Train,
+    encode_error,
+    encode_progress,
+)
+from rasengan_xl.comparison.pictures import draw_comparison
+from rasengan_xl.dataset.encoded import encode_dataset
+from rasengan_xl.errors import AdapterError, RasenganError
+from rasengan_xl.runs.folder import RunFolder
+from rasengan_xl.runs.records import StageProgress, StepRecord
+from rasengan_xl.sdxl.components import load_noise_schedule, load_unet_shape
+from rasengan_xl.sdxl.compute import choose_compute
+from rasengan_xl.sdxl.model_folder import find_model
+from rasengan_xl.training.interruption import stop_on_interrupt
+from rasengan_xl.training.run import run_training
+
+
+def carry_out(order: Prepare | Train | Draw) -> Iterator[StageProgress | StepRecord]:
+    """Do what an order says, yielding progress."""
+    match order:
+        case Prepare():
+            yield from _prepare(order)
+        case Train():
+            yield from run_training(order.settings, RunFolder(order.folder))
+        case Draw():
+            yield from draw_comparison(order)
+
+
+def _prepare(order: Prepare) -> Iterator[StageProgress]:
+    """Find what would stop any arm before the first begins; encode each dataset once."""
+    for name, settings in order.arms.items():
+        choose_compute(settings.compute)
+        model = find_model(settings.base_model, settings.base_revision)
+        load_noise_schedule(model)
+        try:
+            check_targets(load_unet_shape(model), settings.adapter.targets)
+        except AdapterError as error:
+            raise AdapterError(f"arms.{name}: {error}") from error
+    for settings in order.arms.values():  # what an earlier arm encoded comes from the cache
+        model = find_model(settings.base_model, settings.base_revision)
+        yield from encode_dataset(settings, model, choose_compute(settings.compute))
+
+
+def main() -> None:
+    """Read one order, carry it out, and report on standard output."""
+    answers = sys.stdout
+    sys.stdout = sys.stderr  # whatever a library prints must not be taken for an answer
+    order = ORDERS.validate_json(sys.stdin.read())
+    try:
+        for record in stop_on_interrupt(carry_out(order)):
+            answers.write(encode_progress(record) + "\n")
+            answers.flush()
+    except RasenganError as error:
+        answers.write(encode_error(str(error)) + "\n")
+        sys.exit(USER_ERROR_STATUS)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,119 @@
+"""Turn a comparison file into arms: a base recipe, and named variations laid over it."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from pydantic import ValidationError
+
+from rasengan_xl.config.recipe import (
+    Tree,
+    lay_over,
+    parse_override,
+    read_toml,
+    resolve_extends,
+    validate_run,
+)
+from rasengan_xl.config.settings import ComparisonSettings, RunSettings
+from rasengan_xl.config.shipped import COMPARISONS, find_recipe
+from rasengan_xl.config.wording import describe_errors
+from rasengan_xl.errors import RecipeError
+
+_OWN_KEYS = frozenset({"name", "varies", "arms", "pictures"})
+
+
+def load_comparison(name: str, overrides: Sequence[str] = ()) -> ComparisonSettings:
+    """Read a comparison, lay the overrides over it, and resolve every arm.
+
+    An override of a run's key (`base_model=...`) holds for every arm, `arms.NAME.key=...` for
+    one, and `pictures.key=...` for the pictures.
+
+    Args:
+        name: A TOML file, or the name of a shipped comparison.
+        overrides: `dotted.key=value` items.
+
+    Raises:
+        RecipeError: A key or value is not allowed, or arms differ in what `varies` omits.
+    """
+    file = find_recipe(name, COMPARISONS)
+    tree = read_toml(file)
+    base = resolve_extends(tree.pop("base", {}), file)
+    arms = {
+        arm: resolve_extends(variation, file)
+        for arm, variation in _tables(tree.pop("arms", {}), f"{file}: arms").items()
+    }
+    for override in overrides:
+        change = parse_override(override)
+        if "arms" in change:
+            _override_arm(arms, change["arms"], override)
+        elif _OWN_KEYS & change.keys():
+            lay_over(tree, change)
+        else:
+            _refuse_hidden_override(arms, change, override)
+            lay_over(base, change)
+    resolved = {
+        arm: _resolve_arm(base, variation, f"{file}: arms.{arm}") for arm, variation in arms.items()
+    }
+    try:
+        settings = ComparisonSettings.model_validate({**tree, "arms": resolved})
+    except ValidationError as error:
+        raise RecipeError(f"{file}: {describe_errors(error, ComparisonSettings)}") from error
+    _refuse_undeclared_differences(settings, str(file))
+    return settings
+
+
+def differences(arms: dict[str, RunSettings]) -> dict[str, dict[str, Any]]:
+    """Return, for each arm, its value of every dotted key that is not the same in all arms."""
+    flat = {arm: _flatten(settings.model_dump(mode="json")) for arm, settings in arms.items()}
+    keys = next(iter(flat.values()))
+    varying = [key for key in keys if any(values[key] != keys[key] for values in flat.values())]
+    return {arm: {key: values[key] for key in varying} for arm, values in flat.items()}
+
+
+def _resolve_arm(base: Tree, variation: Tree, origin: str) -> RunSettings:
+    tree: Tree = {}
+    lay_over(tree, base)
+    lay_over(tree, variation)
+    return validate_run(tree, origin)
+
+
+def _override_arm(arms: dict[str, Tree], change: Any, override: str) -> None:
+    for arm, keys in _tables(change, f"--set {override}").items():
+        if arm not in arms:
+            raise RecipeError(f"--set {override}: no arm {arm!r}; there are {', '.join(arms)}")
+        lay_over(arms[arm], keys)
+
+
+def _refuse_hidden_override(arms: dict[str, Tree], change: Tree, override: str) -> None:
+    """An override that an arm's own value hides would be ignored without a word."""
+    for key in _flatten(change):
+        hiding = [arm for arm, variation in arms.items() if key in _flatten(variation)]
+        if hiding:
+            raise RecipeError(
+                f"--set {override}: the arms {', '.join(hiding)} set {key} themselves; "
+                f"write --set arms.{hiding[0]}.{key}=..."
+            )
+
+
+def _refuse_undeclared_differences(settings: ComparisonSettings, origin: str) -> None:
+    for key in next(iter(differences(settings.arms).values())):
+        if not any(key == named or key.startswith(f"{named}.") for named in settings.varies):
+            raise RecipeError(
+                f"{origin}: the arms differ in {key}, which varies = {list(settings.varies)} "
+                "does not name: add it there, or make it equal"
+            )
+
+
+def _tables(value: Any, origin: str) -> dict[str, Tree]:
+    if not isinstance(value, dict) or not all(isinstance(item, dict) for item in value.values()):
+        raise RecipeError(f"{origin}: write one table per arm, [arms.NAME]")
+    return value
+
+
+def _flatten(tree: Tree, prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            flat |= _flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat

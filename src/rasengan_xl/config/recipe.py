@@ -1,0 +1,108 @@
+"""Turn a recipe file and ``--set`` overrides into the settings of one run.
+
+A recipe is TOML.  Its key `extends` names recipes whose keys come first, in order; the
+recipe's own keys come after them, and overrides last.
+"""
+
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from rasengan_xl.config.settings import RunSettings
+from rasengan_xl.config.shipped import RECIPES, find_recipe
+from rasengan_xl.config.wording import describe_errors
+from rasengan_xl.errors import RecipeError
+
+Tree = dict[str, Any]
+
+
+def load_recipe(name: str, overrides: Sequence[str] = ()) -> RunSettings:
+    """Read a recipe, lay the overrides over it, and validate the result.
+
+    Args:
+        name: A TOML file, or the name of a shipped recipe.
+        overrides: `dotted.key=value` items; the value is TOML, or else a plain string.
+
+    Raises:
+        RecipeError: The file is unreadable, or a key or value is not allowed.
+    """
+    file = find_recipe(name)
+    tree = resolve_extends(read_toml(file), file)
+    for override in overrides:
+        lay_over(tree, parse_override(override))
+    return validate_run(tree, str(file))
+
+
+def validate_run(tree: Tree, origin: str) -> RunSettings:
+    """Turn keys and values into settings; `origin` names their source in errors."""
+    try:
+        return RunSettings.model_validate(tree)
+    except ValidationError as error:
+        raise RecipeError(f"{origin}: {describe_errors(error, RunSettings)}") from error
+
+
+def read_toml(file: Path) -> Tree:
+    """Read a TOML file, or say in one line why that cannot be done."""
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise RecipeError(f"{file}: {error}") from error
+
+
+def resolve_extends(tree: Tree, file: Path, seen: tuple[Path, ...] = ()) -> Tree:
+    """Replace the key `extends` by the contents of what it names.
+
+    Args:
+        tree: Keys and values, possibly with `extends`; not changed.
+        file: Where they stand; names in `extends` are looked up beside it first.
+        seen: Files that lead here, to refuse a circle.
+    """
+    if file in seen:
+        raise RecipeError(f"{file}: extends itself by way of {seen[-1]}")
+    own = dict(tree)
+    named = own.pop("extends", [])
+    names: list[Any] = [named] if isinstance(named, str) else named
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise RecipeError(f"{file}: extends = {named!r}: write a recipe's name or a list of them")
+    resolved: Tree = {}
+    for name in names:
+        other = find_recipe(name, RECIPES, near=file.parent)
+        lay_over(resolved, resolve_extends(read_toml(other), other, (*seen, file)))
+    lay_over(resolved, own)
+    return resolved
+
+
+def lay_over(tree: Tree, upper: Tree) -> None:
+    """Set every leaf of `upper` in `tree`, making tables where there are none."""
+    for key, value in upper.items():
+        below = tree.get(key)
+        if isinstance(value, dict) and isinstance(below, dict):
+            lay_over(below, value)
+        else:
+            tree[key] = _copy(value)
+
+
+def parse_override(text: str) -> Tree:
+    """Turn `adapter.rank=8` into `{"adapter": {"rank": 8}}`."""
+    dotted_key, separator, value = text.partition("=")
+    keys = dotted_key.strip().split(".")
+    if not separator or not all(keys):
+        raise RecipeError(f"--set {text!r}: write key=value, for example --set adapter.rank=8")
+    tree: Any = _parse_value(value.strip())
+    for key in reversed(keys):
+        tree = {key: tree}
+    return tree
+
+
+def _parse_value(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _copy(value: Any) -> Any:
+    return {key: _copy(item) for key, item in value.items()} if isinstance(value, dict) else value

@@ -1,0 +1,209 @@
+"""A dataset as the UNet sees it: every caption and picture encoded once, before training."""
+
+import gc
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from PIL import Image
+from torch import Tensor
+
+from rasengan_xl.config.settings import RunSettings
+from rasengan_xl.dataset.cache import cache_folder, content_key, keep, read_cached
+from rasengan_xl.dataset.crops import Crop, CropRules, apply_crop, list_variants, size_numbers
+from rasengan_xl.dataset.pictures import CaptionedPicture
+from rasengan_xl.dataset.sources import open_source
+from rasengan_xl.dataset.split import fingerprint, split_held_out
+from rasengan_xl.errors import DatasetError
+from rasengan_xl.runs.records import DatasetFacts, StageProgress
+from rasengan_xl.sdxl.components import load_text_encoders, load_tokenizers, load_vae
+from rasengan_xl.sdxl.compute import Compute
+from rasengan_xl.sdxl.latents import encode_pictures
+from rasengan_xl.sdxl.model_folder import TEXT_ENCODERS, TOKENIZERS, ModelFolder
+from rasengan_xl.sdxl.prompts import count_cut_captions, encode_captions
+
+VAE_BATCH_SIZE = {"cpu": 16, "cuda": 4}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EncodedPictures:
+    """Some of a dataset's pictures, encoded; all tensors lie on the CPU."""
+
+    digests: list[str]
+    """Identity of each picture with its caption."""
+    means: Float[Tensor, "picture variant channel height width"]
+    deviations: Float[Tensor, "picture variant channel height width"]
+    """The VAE's posterior of every crop, unscaled."""
+    size_numbers: Int[Tensor, "picture variant 6"]
+    captions: Int[Tensor, " picture"]
+    """Row of each picture's caption in `prompts`."""
+    prompts: Float[Tensor, "caption token width"]
+    pooled_prompts: Float[Tensor, "caption pooled_width"]
+    scaling_factor: float
+    """What the model's VAE multiplies latents by."""
+
+    def __len__(self) -> int:
+        return len(self.digests)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EncodedDataset:
+    """What is trained on, what is held out, and an account of both."""
+
+    train: EncodedPictures
+    held_out: EncodedPictures
+    facts: DatasetFacts
+
+
+def encode_dataset(
+    settings: RunSettings, model: ModelFolder, compute: Compute
+) -> Generator[StageProgress, None, EncodedDataset]:
+    """Read, split and encode a dataset, or take from the cache what is there already.
+
+    The text encoders go before the VAE comes: they are never in memory together.
+
+    Raises:
+        DatasetError: The dataset is unusable, or a picture encodes to something not finite.
+    """
+    wanted = settings.dataset
+    yield StageProgress(stage="read the dataset", done=0, total=1)
+    source = open_source(
+        wanted.source,
+        revision=wanted.revision,
+        split=wanted.split,
+        image_column=wanted.image_column,
+        caption_column=wanted.caption_column,
+    )
+    train, held_out = split_held_out(
+        source.pictures, wanted.held_out_share, wanted.held_out_minimum
+    )
+    yield StageProgress(stage="read the dataset", done=1, total=1)
+
+    captions = sorted({picture.caption for picture in source.pictures})
+    prompts = yield from _encode_captions(captions, model, compute)
+    rules = CropRules(
+        resolution=wanted.resolution,
+        policy=wanted.crop,
+        crops_per_picture=wanted.crops_per_picture,
+        flip=wanted.flip,
+        seed=settings.seed if wanted.crop == "random" else 0,
+    )
+    latents = yield from _encode_pictures([*train, *held_out], rules, model, compute)
+
+    tensors = {**prompts, **latents}
+    train_rows, held_out_rows = slice(0, len(train)), slice(len(train), None)
+    facts = DatasetFacts(
+        source=source.name,
+        revision=source.revision,
+        train=len(train),
+        held_out=len(held_out),
+        fingerprint=fingerprint(source.pictures),
+        skipped=dict(source.ignored),
+        upscaled=int(latents["upscaled"].sum()),
+        captions_cut=count_cut_captions(captions, load_tokenizers(model)[0]),
+    )
+    return EncodedDataset(
+        train=_gather(train, train_rows, captions, tensors),
+        held_out=_gather(held_out, held_out_rows, captions, tensors),
+        facts=facts,
+    )
+
+
+def _gather(
+    pictures: Sequence[CaptionedPicture],
+    rows: slice,
+    captions: list[str],
+    tensors: dict[str, Tensor],
+) -> EncodedPictures:
+    row_of = {caption: row for row, caption in enumerate(captions)}
+    return EncodedPictures(
+        digests=[picture.digest for picture in pictures],
+        means=tensors["means"][rows],
+        deviations=tensors["deviations"][rows],
+        size_numbers=tensors["size_numbers"][rows],
+        captions=torch.tensor([row_of[picture.caption] for picture in pictures]),
+        prompts=tensors["states"],
+        pooled_prompts=tensors["pooled"],
+        scaling_factor=float(tensors["scaling_factor"]),
+    )
+
+
+def _encode_captions(
+    captions: list[str], model: ModelFolder, compute: Compute
+) -> Generator[StageProgress, None, dict[str, Tensor]]:
+    key = content_key(model.identity((*TOKENIZERS, *TEXT_ENCODERS)), compute, contents=captions)
+    file = cache_folder() / f"prompts-{key}.safetensors"
+    cached = read_cached(file)
+    if cached is not None:
+        return cached
+    stage = "encode captions"
+    encoders = load_text_encoders(model, compute)
+    states: list[Tensor] = []
+    pooled: list[Tensor] = []
+    for batch in encode_captions(captions, load_tokenizers(model), encoders):
+        states.append(batch.states)
+        pooled.append(batch.pooled)
+        done = sum(len(part) for part in states)
+        yield StageProgress(stage=stage, done=done, total=len(captions))
+    del encoders
+    _free_memory()
+    tensors = {"states": torch.cat(states), "pooled": torch.cat(pooled)}
+    keep(file, tensors)
+    return tensors
+
+
+def _encode_pictures(
+    pictures: Sequence[CaptionedPicture], rules: CropRules, model: ModelFolder, compute: Compute
+) -> Generator[StageProgress, None, dict[str, Tensor]]:
+    digests = [picture.picture_digest for picture in pictures]
+    key = content_key(model.identity(("vae",)), compute.device.type, rules, contents=digests)
+    file = cache_folder() / f"latents-{key}.safetensors"
+    cached = read_cached(file)
+    if cached is not None:
+        return cached
+    vae = load_vae(model, compute.device)
+    means: list[Tensor] = []
+    deviations: list[Tensor] = []
+    crops: list[tuple[Crop, ...]] = []
+    stage, variants = "encode pictures", rules.crops_per_picture * (2 if rules.flip else 1)
+    cut = _cut(pictures, rules, crops)
+    for posterior in encode_pictures(vae, cut, VAE_BATCH_SIZE[compute.device.type]):
+        picture = pictures[len(means) // variants]
+        if not posterior.is_finite:
+            raise DatasetError(
+                f"{picture.name}: the VAE encodes it to something not finite; remove the picture, "
+                "or use a model with a sound VAE"
+            )
+        means.append(posterior.mean)
+        deviations.append(posterior.deviation)
+        yield StageProgress(stage=stage, done=len(means), total=len(pictures) * variants)
+    tensors = {
+        "means": torch.stack(means).unflatten(0, (-1, variants)),
+        "deviations": torch.stack(deviations).unflatten(0, (-1, variants)),
+        "size_numbers": torch.tensor([[size_numbers(crop) for crop in each] for each in crops]),
+        "upscaled": torch.tensor([each[0].upscaled for each in crops]),
+        "scaling_factor": torch.tensor(vae.config.scaling_factor, dtype=torch.float64),
+    }
+    del vae
+    _free_memory()
+    keep(file, tensors)
+    return tensors
+
+
+def _cut(
+    pictures: Sequence[CaptionedPicture], rules: CropRules, crops: list[tuple[Crop, ...]]
+) -> Iterator[Image.Image]:
+    """Yield every crop of every picture, noting in `crops` where each was cut."""
+    for picture in pictures:
+        image = picture.load()
+        variants = list_variants(image.width, image.height, picture.picture_digest, rules)
+        crops.append(variants)
+        for crop in variants:
+            yield apply_crop(image, crop)
+
+
+def _free_memory() -> None:
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

@@ -1,0 +1,76 @@
+"""Loss on held-out pictures over a fixed table of (picture, timestep, noise)."""
+
+from collections.abc import Generator, Iterator
+
+import torch
+from torch import Tensor
+
+from rasengan_xl.adapters.attach import Adapter
+from rasengan_xl.config.settings import EvaluationSettings
+from rasengan_xl.dataset.encoded import EncodedPictures
+from rasengan_xl.runs.records import HeldOutLoss, StageProgress, standard_error
+from rasengan_xl.sdxl.components import NoiseSchedule
+from rasengan_xl.sdxl.compute import Compute
+from rasengan_xl.sdxl.draws import draw_noise
+from rasengan_xl.sdxl.objective import LatentBatch, denoising_losses
+
+
+@torch.no_grad()
+def measure_held_out_loss(
+    adapter: Adapter,
+    pictures: EncodedPictures,
+    schedule: NoiseSchedule,
+    compute: Compute,
+    settings: EvaluationSettings,
+) -> Generator[StageProgress, None, HeldOutLoss]:
+    """Measure the loss of base and adapted model on the same table.
+
+    The table depends on the pictures alone, neither on the run's seed nor on its arm.
+    """
+    adapter.unet.eval()
+    count = min(settings.pictures, len(pictures))
+    base: list[float] = []
+    adapted: list[float] = []
+    for batch in _table(pictures, count, len(schedule.alpha_bars), settings.timesteps):
+        on_device = batch.to(compute.device)
+        with compute.autocast():
+            adapted.append(denoising_losses(adapter.unet, on_device, schedule).mean().item())
+            with adapter.disabled():
+                base.append(denoising_losses(adapter.unet, on_device, schedule).mean().item())
+        yield StageProgress(stage="held-out loss", done=len(base), total=count)
+    differences = [a - b for a, b in zip(adapted, base, strict=True)]
+    return HeldOutLoss(
+        base=sum(base) / count,
+        adapted=sum(adapted) / count,
+        n=count * settings.timesteps,
+        base_standard_error=standard_error(base),
+        adapted_standard_error=standard_error(adapted),
+        difference=sum(differences) / count,
+        difference_standard_error=standard_error(differences),
+    )
+
+
+def _table(
+    pictures: EncodedPictures, count: int, schedule_length: int, timesteps: int
+) -> Iterator[LatentBatch]:
+    """Yield one batch per picture: all its timesteps, in the middle of equal strata."""
+    middles = (torch.arange(timesteps) + 0.5) / timesteps
+    for row in range(count):
+        yield LatentBatch(
+            latents=_repeat(pictures.means[row, 0] * pictures.scaling_factor, timesteps),
+            noise=_table_noise(pictures, row, timesteps),
+            timesteps=(middles * schedule_length).long(),
+            prompts=_repeat(pictures.prompts[pictures.captions[row]], timesteps),
+            pooled_prompts=_repeat(pictures.pooled_prompts[pictures.captions[row]], timesteps),
+            size_numbers=_repeat(pictures.size_numbers[row, 0], timesteps),
+        )
+
+
+def _table_noise(pictures: EncodedPictures, row: int, timesteps: int) -> Tensor:
+    shape = tuple(pictures.means.shape[2:])
+    digest = pictures.digests[row]
+    return torch.stack([draw_noise(shape, "held out", digest, i) for i in range(timesteps)])
+
+
+def _repeat(value: Tensor, times: int) -> Tensor:
+    return value.expand(times, *value.shape)

@@ -1,0 +1,145 @@
+"""What a run writes down, and what it tells its caller while it works."""
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Record(BaseModel):
+    """A part of what is kept as JSON: frozen, and strangers to a key are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageProgress:
+    """How far the work before or after the steps has come."""
+
+    stage: str
+    done: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepRecord:
+    """What one optimizer step measured."""
+
+    step: int
+    loss: float
+    """Mean over the pictures of the step."""
+    gradient_norm: float | None
+    """Before clipping; absent when the step was skipped."""
+    learning_rate: float
+    seconds: float
+    peak_memory_gib: float
+    """Highest since training began: CUDA allocated, or resident memory of the process."""
+    skipped: bool = False
+    """Whether fp16 gradients overflowed, so that the step changed nothing."""
+
+    def to_json(self) -> dict[str, float | int | bool | None]:
+        """Return the record as JSON values."""
+        return asdict(self)
+
+
+class SecondsPerStep(Record):
+    """Wall-clock seconds of an optimizer step, warm-up steps left out."""
+
+    median: float
+    p25: float
+    p75: float
+    n: int
+    """Number of steps measured."""
+
+
+class HeldOutLoss(Record):
+    """Loss on the fixed table of (held-out picture, timestep, noise)."""
+
+    base: float
+    """With the adapter disabled, on the base as the run stores it (NF4 for QLoRA)."""
+    adapted: float
+    n: int
+    """Entries of the table: pictures x timesteps."""
+    base_standard_error: float
+    adapted_standard_error: float
+    """Standard error over pictures."""
+    difference: float
+    """Adapted minus base; negative is better."""
+    difference_standard_error: float
+    """Of the paired difference, over pictures."""
+
+
+class DatasetFacts(Record):
+    """Which pictures a run saw."""
+
+    source: str
+    """Hub id, folder, or `mini`."""
+    revision: str | None
+    """Commit of a hub dataset."""
+    train: int
+    held_out: int
+    fingerprint: str
+    """SHA-256 over every picture and caption, in order."""
+    skipped: dict[str, int]
+    """How many files or pictures were left out, by reason."""
+    upscaled: int = 0
+    """Pictures smaller than the resolution."""
+    captions_cut: int = 0
+    """Captions longer than the tokenizers take."""
+
+
+class Machine(Record):
+    """Where a run took place, as far as its figures depend on it."""
+
+    device: str
+    """`cpu` or `cuda`."""
+    device_name: str
+    device_memory_gib: float | None
+    """Memory of the GPU; absent on a CPU."""
+    cores: int
+    memory_gib: float
+    platform: str
+    python: str
+    packages: dict[str, str]
+    commit: str | None
+    """Git commit of the code, when it runs from a checkout."""
+
+
+class RunSummary(Record):
+    """What a finished or interrupted run cost and gave."""
+
+    status: Literal["finished", "interrupted"]
+    steps: int
+    trainable_parameters: int
+    total_parameters: int
+    """Of the UNet and its adapter, whatever precision they are stored in."""
+    adapter_file: str
+    adapter_bytes: int
+    peak_memory_gib: float
+    """CUDA: most memory allocated while training. CPU: most resident memory of the process."""
+    peak_memory_reserved_gib: float | None
+    """CUDA only: most memory reserved by the allocator."""
+    memory_kind: Literal["cuda allocated", "process resident"]
+    seconds_per_step: SecondsPerStep | None
+    """Absent when no step came after the warm-up."""
+    training_loss: float
+    """Mean over the last tenth of the steps."""
+    training_loss_steps: int
+    """How many steps that mean is over."""
+    skipped_steps: int
+    """Steps that fp16 overflow made void."""
+    held_out_loss: HeldOutLoss | None
+    """Absent when the run was interrupted."""
+    trace_hash: str
+    """Hash over the pictures, timesteps and noise that were seen, in order."""
+
+
+def standard_error(values: list[float]) -> float:
+    """Return the standard error of a mean; 0 for fewer than two values."""
+    count = len(values)
+    if count < 2:
+        return 0.0
+    mean = sum(values) / count
+    variance = sum((value - mean) ** 2 for value in values) / (count - 1)
+    return math.sqrt(variance / count)

@@ -1,0 +1,125 @@
+"""Load the parts of an SDXL, one at a time."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
+from jaxtyping import Float
+from safetensors import SafetensorError
+from torch import Tensor
+from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+
+from rasengan_xl.errors import ModelError
+from rasengan_xl.sdxl.compute import Compute
+from rasengan_xl.sdxl.model_folder import TOKENIZERS, ModelFolder
+from rasengan_xl.sdxl.quantization import quantize_linears
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoiseSchedule:
+    """How much signal is left at each timestep, and what the UNet predicts."""
+
+    alpha_bars: Float[Tensor, " timestep"]
+    """Cumulative share of signal, in (0, 1] (arXiv:2006.11239, section 2)."""
+    prediction_type: str
+    """`epsilon` or `v_prediction`."""
+
+
+def load_tokenizers(model: ModelFolder) -> tuple[CLIPTokenizer, CLIPTokenizer]:
+    """Load both tokenizers."""
+    with _explaining(model, "tokenizer"):
+        first, second = (
+            CLIPTokenizer.from_pretrained(model.path, subfolder=part) for part in TOKENIZERS
+        )
+    return first, second
+
+
+def load_text_encoders(
+    model: ModelFolder, compute: Compute
+) -> tuple[CLIPTextModel, CLIPTextModelWithProjection]:
+    """Load both text encoders, frozen."""
+    with _explaining(model, "text_encoder"):
+        first = CLIPTextModel.from_pretrained(
+            **_weights(model, "text_encoder"), dtype=compute.dtype
+        )
+        second = CLIPTextModelWithProjection.from_pretrained(
+            **_weights(model, "text_encoder_2"), dtype=compute.dtype
+        )
+    for encoder in (first, second):
+        encoder.requires_grad_(requires_grad=False).eval().to(compute.device)
+    return first, second
+
+
+def load_vae(model: ModelFolder, device: torch.device) -> AutoencoderKL:
+    """Load the VAE, frozen, in float32: SDXL's overflows in float16."""
+    with _explaining(model, "vae"):
+        vae = AutoencoderKL.from_pretrained(**_weights(model, "vae"), torch_dtype=torch.float32)
+    return vae.requires_grad_(requires_grad=False).eval().to(device)
+
+
+def load_unet(model: ModelFolder, compute: Compute, base_precision: str) -> UNet2DConditionModel:
+    """Load the UNet, frozen.
+
+    Args:
+        model: Where it lies.
+        compute: Device and precision.
+        base_precision: `full` for the compute precision, `nf4` for 4-bit linear weights.
+    """
+    with _explaining(model, "unet"):
+        unet = UNet2DConditionModel.from_pretrained(
+            **_weights(model, "unet"), torch_dtype=compute.dtype
+        )
+    unet.requires_grad_(requires_grad=False)
+    if base_precision == "nf4":
+        quantize_linears(unet, compute)
+    return unet.to(compute.device)
+
+
+def load_unet_shape(model: ModelFolder) -> UNet2DConditionModel:
+    """Build the UNet without weights, to look at its layers."""
+    with _explaining(model, "unet"), torch.device("meta"):
+        config = UNet2DConditionModel.load_config(model.path, subfolder="unet")
+        return UNet2DConditionModel.from_config(config)
+
+
+def load_noise_schedule(model: ModelFolder) -> NoiseSchedule:
+    """Read the noise schedule that the model was trained with.
+
+    Raises:
+        ModelError: The model predicts something other than noise or velocity.
+    """
+    with _explaining(model, "scheduler"):
+        scheduler: Any = DDPMScheduler.from_pretrained(model.path, subfolder="scheduler")
+    prediction_type = str(scheduler.config.prediction_type)
+    if prediction_type not in {"epsilon", "v_prediction"}:
+        raise ModelError(
+            f"{model.path}: the scheduler's prediction_type is {prediction_type!r}; "
+            "only epsilon and v_prediction can be trained"
+        )
+    return NoiseSchedule(alpha_bars=scheduler.alphas_cumprod, prediction_type=prediction_type)
+
+
+def _weights(model: ModelFolder, part: str) -> dict[str, Any]:
+    return {
+        "pretrained_model_name_or_path": model.path,
+        "subfolder": part,
+        "variant": model.weights_variant(part),
+        "use_safetensors": True,
+    }
+
+
+@contextmanager
+def _explaining(model: ModelFolder, part: str) -> Iterator[None]:
+    """Turn a library's complaint about a broken folder into one line that names the part."""
+    try:
+        yield
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
+        raise ModelError(
+            f"{model.path}: {part} cannot be loaded ({reason}); fetch the model again"
+        ) from error

@@ -1,0 +1,150 @@
+"""Find a base model: a diffusers folder, a hub id, or `mini`; and check that it is an SDXL."""
+
+import hashlib
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rasengan_xl.errors import ModelError
+from rasengan_xl.mini import MODEL_FOLDER
+
+TOKENIZERS = ("tokenizer", "tokenizer_2")
+TEXT_ENCODERS = ("text_encoder", "text_encoder_2")
+WEIGHTED_PARTS = (*TEXT_ENCODERS, "vae", "unet")
+HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*/[\w.-]+$")
+_SAMPLED_BYTES = 2**20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelFolder:
+    """A base model on disk, whole and of the right kind."""
+
+    path: Path
+    name: str
+    """What the user called it."""
+    revision: str | None = None
+    """Commit of a hub model."""
+
+    def weights_variant(self, part: str) -> str | None:
+        """Return "fp16" if a part's weights lie there in half precision only, else None."""
+        files = [file.name for file in (self.path / part).glob("*.safetensors")]
+        return "fp16" if files and all(".fp16" in name for name in files) else None
+
+    def identity(self, parts: Sequence[str]) -> str:
+        """Return a hash that changes when the named parts do.
+
+        Hashes every small file whole, and of each weight file its size, its first megabyte
+        (with the names and shapes of all tensors) and its last.
+        """
+        digest = hashlib.sha256()
+        for part in parts:
+            for file in sorted((self.path / part).iterdir()):
+                size = file.stat().st_size
+                digest.update(f"{part}/{file.name} {size} ".encode())
+                with file.open("rb") as content:
+                    digest.update(content.read(_SAMPLED_BYTES))
+                    if size > 2 * _SAMPLED_BYTES:
+                        content.seek(-_SAMPLED_BYTES, 2)
+                    digest.update(content.read())
+        return digest.hexdigest()
+
+
+def find_model(base_model: str, revision: str | None = None) -> ModelFolder:
+    """Find a base model, downloading a hub model's needed files, and check every part.
+
+    Args:
+        base_model: `mini`, a diffusers folder, or a hub id.
+        revision: Commit, tag or branch of a hub model.
+
+    Raises:
+        ModelError: It is missing, incomplete, or not an SDXL.
+    """
+    if base_model == "mini":
+        model = ModelFolder(path=MODEL_FOLDER, name="mini")
+    elif Path(base_model).is_dir():
+        model = ModelFolder(path=Path(base_model), name=base_model)
+    elif HUB_ID.match(base_model) and not Path(base_model).exists():
+        model = _download(base_model, revision)
+    else:
+        raise ModelError(
+            f"base_model = {base_model!r}: no such folder; give a diffusers folder, "
+            "a hub id such as owner/name, or mini"
+        )
+    _check(model)
+    return model
+
+
+def read_model_index(model: ModelFolder) -> dict[str, Any]:
+    """Read which classes a model is made of."""
+    return _read_json(model, "model_index.json")
+
+
+def choose_files(names: Sequence[str]) -> list[str]:
+    """Choose what to download of a hub model: no weights twice, half precision preferred.
+
+    The VAE alone is taken in full precision if it can be: it encodes in float32.
+    """
+    chosen = ["model_index.json", *(n for n in names if n.startswith("scheduler/"))]
+    for part in (*TOKENIZERS, *WEIGHTED_PARTS):
+        inside = [n for n in names if n.startswith(f"{part}/")]
+        weights = [n for n in inside if n.endswith(".safetensors") and "/openvino" not in n]
+        half = [n for n in weights if ".fp16" in n]
+        full = [n for n in weights if n not in half and "non_ema" not in n]
+        chosen += [n for n in inside if n.endswith((".json", ".txt")) and "openvino" not in n]
+        chosen += (full or half) if part == "vae" else (half or full)
+    return chosen
+
+
+def _download(base_model: str, revision: str | None) -> ModelFolder:
+    from huggingface_hub import HfApi, snapshot_download  # noqa: PLC0415 - slow to import
+    from huggingface_hub.errors import HfHubHTTPError  # noqa: PLC0415
+
+    try:
+        facts = HfApi().model_info(base_model, revision=revision)
+        names = [file.rfilename for file in facts.siblings or []]
+        path = snapshot_download(base_model, revision=facts.sha, allow_patterns=choose_files(names))
+    except (HfHubHTTPError, OSError, ValueError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ModelError(
+            f"base_model = {base_model!r}: cannot be had from the hub ({reason}); check the name, "
+            "the revision and the network, or give a diffusers folder"
+        ) from error
+    return ModelFolder(path=Path(path), name=base_model, revision=facts.sha)
+
+
+def _check(model: ModelFolder) -> None:
+    index = read_model_index(model)
+    kind = str(index.get("_class_name", "?"))
+    if not kind.startswith("StableDiffusionXL"):
+        raise ModelError(f"{model.path}: is a {kind}, not an SDXL; give an SDXL base model")
+    for part in (*TOKENIZERS, "scheduler"):
+        if not (model.path / part).is_dir():
+            raise ModelError(f"{model.path}: {part}/ is missing; copy the whole diffusers folder")
+    for part in WEIGHTED_PARTS:
+        _read_json(model, f"{part}/config.json")
+        if not list((model.path / part).glob("*.safetensors")):
+            raise ModelError(
+                f"{model.path}: {part}/ holds no .safetensors weights; copy the whole folder, "
+                "or convert it with save_pretrained(safe_serialization=True)"
+            )
+    embedding = _read_json(model, "unet/config.json").get("addition_embed_type")
+    if embedding != "text_time":
+        raise ModelError(
+            f"{model.path}: unet/config.json has addition_embed_type = {embedding!r}, SDXL has "
+            "'text_time'; give an SDXL base model"
+        )
+
+
+def _read_json(model: ModelFolder, name: str) -> dict[str, Any]:
+    file = model.path / name
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ModelError(
+            f"{model.path}: {name} is missing; give a whole diffusers folder"
+        ) from error
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{file}: cannot be read ({error}); fetch the model again") from error

@@ -1,0 +1,55 @@
+"""Captions to the text states that the UNet attends to."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PromptStates:
+    """What SDXL's UNet is told about captions (arXiv:2307.01952, section 2.1)."""
+
+    states: Float[Tensor, "caption token width"]
+    """Penultimate hidden states of both encoders side by side (SDXL: 768 + 1280)."""
+    pooled: Float[Tensor, "caption pooled_width"]
+    """Projected end-of-text state of the second encoder."""
+
+
+@torch.no_grad()
+def encode_captions(
+    captions: Sequence[str],
+    tokenizers: tuple[CLIPTokenizer, CLIPTokenizer],
+    encoders: tuple[CLIPTextModel, CLIPTextModelWithProjection],
+    batch_size: int = 32,
+) -> Iterator[PromptStates]:
+    """Encode captions batch by batch, on the encoders' device; results come to the CPU.
+
+    Captions longer than the tokenizers' limit are cut.
+    """
+    device = encoders[0].device
+    for start in range(0, len(captions), batch_size):
+        batch = list(captions[start : start + batch_size])
+        first_ids, second_ids = (_tokenize(t, batch).to(device) for t in tokenizers)
+        first = encoders[0](first_ids, output_hidden_states=True)
+        second = encoders[1](second_ids, output_hidden_states=True)
+        states = torch.cat([_penultimate(first), _penultimate(second)], dim=-1)
+        yield PromptStates(states=states.cpu(), pooled=second.text_embeds.cpu())
+
+
+def count_cut_captions(captions: Sequence[str], tokenizer: CLIPTokenizer) -> int:
+    """Count the captions that are longer than the tokenizer's limit."""
+    return sum(len(ids) > tokenizer.model_max_length for ids in tokenizer(list(captions)).input_ids)
+
+
+def _tokenize(tokenizer: CLIPTokenizer, captions: list[str]) -> Tensor:
+    tokens = tokenizer(captions, padding="max_length", truncation=True, return_tensors="pt")
+    return tokens.input_ids
+
+
+def _penultimate(output: Any) -> Tensor:
+    return output.hidden_states[-2]

@@ -1,0 +1,62 @@
+"""Store the UNet's linear weights in 4-bit NF4 (QLoRA, arXiv:2305.14314, section 3)."""
+
+from typing import Any
+
+import bitsandbytes as bnb
+import torch
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+from torch import nn
+
+from rasengan_xl.sdxl.compute import Compute
+
+BLOCK_SIZE = 64
+"""Weights that share one scale; the scales are themselves quantized ("double quantization")."""
+KEPT_PARTS = ("time_embedding", "add_embedding")
+"""Two small parts on which every layer depends; they stay in the compute precision."""
+
+
+def quantize_linears(unet: UNet2DConditionModel, compute: Compute) -> None:
+    """Replace every linear layer's weight by its NF4 form, on the compute device.
+
+    Convolutions, norms, biases and the embeddings in `KEPT_PARTS` are left as they are.
+    """
+    for name, linear in linears_to_quantize(unet):
+        parent_name, _, child_name = name.rpartition(".")
+        setattr(unet.get_submodule(parent_name), child_name, _quantized(linear, compute))
+    quantized: Any = unet
+    quantized.is_loaded_in_4bit = True  # tells PEFT to attach its 4-bit layers
+
+
+def linears_to_quantize(unet: UNet2DConditionModel) -> list[tuple[str, nn.Linear]]:
+    """List the linear layers that NF4 stores in 4 bits."""
+    return [
+        (name, module)
+        for name, module in unet.named_modules()
+        if isinstance(module, nn.Linear) and not name.startswith(KEPT_PARTS)
+    ]
+
+
+def _quantized(linear: nn.Linear, compute: Compute) -> nn.Linear:
+    quantized = bnb.nn.Linear4bit(
+        linear.in_features,
+        linear.out_features,
+        bias=linear.bias is not None,
+        compute_dtype=compute.dtype,
+        compress_statistics=True,
+        quant_type="nf4",
+        device=torch.device("meta"),
+    )
+    quantized.weight = bnb.nn.Params4bit(
+        linear.weight.data,
+        requires_grad=False,
+        blocksize=BLOCK_SIZE,
+        compress_statistics=True,
+        quant_type="nf4",
+        module=quantized,
+    )
+    # On some CPUs bitsandbytes repacks a layer's weight in place when it is first evaluated, and
+    # computes in bfloat16 from then on: the base would change under the adapter.
+    quantized.support_avx512bf16_for_cpu = False
+    if linear.bias is not None:
+        quantized.bias = nn.Parameter(linear.bias.data, requires_grad=False)
+    return quantized.to(compute.device)

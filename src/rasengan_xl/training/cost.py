@@ -1,0 +1,80 @@
+"""What training costs: time and memory."""
+
+import resource
+import sys
+import time
+from typing import Literal
+
+import torch
+from torch import device as Device  # noqa: N812
+
+from rasengan_xl.runs.records import SecondsPerStep, StepRecord
+
+WARMUP_STEPS = 5
+"""Steps left out of timing: allocators, kernels and caches settle in them."""
+_BYTES_PER_GIB = 2**30
+
+
+class Stopwatch:
+    """Measures laps; what the caller does between two laps is not counted."""
+
+    def __init__(self, device: Device) -> None:
+        self._device = device
+        self._started = time.perf_counter()
+
+    def start(self) -> None:
+        """Begin a lap."""
+        self._started = time.perf_counter()
+
+    def lap(self) -> float:
+        """Return the seconds since the lap began, all work on the device done."""
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)
+        return time.perf_counter() - self._started
+
+
+def memory_kind(device: Device) -> Literal["cuda allocated", "process resident"]:
+    """Name what `peak_memory_gib` counts on a device."""
+    return "cuda allocated" if device.type == "cuda" else "process resident"
+
+
+def reset_peak_memory(device: Device) -> None:
+    """Begin to count a GPU's peak memory anew; a process's cannot be reset."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+
+
+def peak_memory_gib(device: Device) -> float:
+    """Return the most memory used: CUDA since the last reset, CPU since the process began."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / _BYTES_PER_GIB
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / _BYTES_PER_GIB
+
+
+def peak_memory_reserved_gib(device: Device) -> float | None:
+    """Return the most memory that PyTorch's allocator held; None on a CPU."""
+    if device.type != "cuda":
+        return None
+    return torch.cuda.max_memory_reserved(device) / _BYTES_PER_GIB
+
+
+def summarise_seconds(records: list[StepRecord]) -> SecondsPerStep | None:
+    """Return median and quartiles of the steps after the warm-up."""
+    seconds = sorted(record.seconds for record in records[WARMUP_STEPS:])
+    if not seconds:
+        return None
+    return SecondsPerStep(
+        median=_quantile(seconds, 0.5),
+        p25=_quantile(seconds, 0.25),
+        p75=_quantile(seconds, 0.75),
+        n=len(seconds),
+    )
+
+
+def _quantile(values: list[float], share: float) -> float:
+    """Interpolate linearly between the two values around a share of the sorted list."""
+    place = share * (len(values) - 1)
+    below = int(place)
+    above = min(below + 1, len(values) - 1)
+    return values[below] + (place - below) * (values[above] - values[below])

@@ -1,0 +1,50 @@
+import pytest
+
+from rasengan_xl.report.numbers import MISSING
+from rasengan_xl.report.settings import flatten, group_shared, list_differences, write_setting
+
+
+def test_settings_are_named_by_their_dotted_key():
+    nested = {"seed": 7, "adapter": {"rank": 16, "targets": ["to_q"]}, "empty": {}}
+    assert flatten(nested) == {
+        "seed": 7,
+        "adapter.rank": 16,
+        "adapter.targets": ["to_q"],
+        "empty": {},
+    }
+
+
+@pytest.mark.parametrize("differs", [{"adapter.rank": 32}, {"adapter": {"rank": 32}}])
+def test_differences_may_be_dotted_or_nested(make_arm, differs):
+    (difference,) = list_differences([make_arm(differs=differs)])
+    assert (difference.key, difference.values) == ("adapter.rank", ["32"])
+
+
+def test_an_arm_without_a_setting_that_others_have_is_left_blank(make_arm):
+    arms = [make_arm(differs={"a": 1}), make_arm(differs={"b": True})]
+    values = {difference.key: difference.values for difference in list_differences(arms)}
+    assert values == {"a": ["1", MISSING], "b": [MISSING, "true"]}
+
+
+def test_shared_settings_are_those_that_all_arms_have_alike(make_arm):
+    first = make_arm(settings={"seed": 7, "adapter": {"rank": 16, "alpha": 32.0}})
+    second = make_arm(settings={"seed": 7, "adapter": {"rank": 32, "alpha": 32.0}})
+    assert group_shared([first, second]) == {"": {"seed": "7"}, "adapter": {"alpha": "32"}}
+    assert group_shared([]) == {}
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (None, "none"),
+        (True, "true"),
+        (1e-4, "0.0001"),
+        (5.0, "5"),
+        (["to_q", "to_k"], "to_q, to_k"),
+        ([], "none"),
+        ("nf4", "nf4"),
+        (600, "600"),
+    ],
+)
+def test_a_value_is_written_as_in_a_recipe(value, text):
+    assert write_setting(value) == text
