@@ -38,7 +38,7 @@ class EncodedPictures:
     size_numbers: Int[Tensor, "picture variant 6"]
     captions: Int[Tensor, " picture"]
     """Row of each picture's caption in `prompts`."""
-    prompts: Float[Tensor, "caption token width"]
+    prompts: Float[Tensor, "caption token text_width"]
     pooled_prompts: Float[Tensor, "caption pooled_width"]
     scaling_factor: float
     """What the model's VAE multiplies latents by."""

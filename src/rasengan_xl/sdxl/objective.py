@@ -18,7 +18,7 @@ class LatentBatch:
     """Scaled VAE latents."""
     noise: Float[Tensor, "batch channel height width"]
     timesteps: Int[Tensor, " batch"]
-    prompts: Float[Tensor, "batch token width"]
+    prompts: Float[Tensor, "batch token text_width"]
     pooled_prompts: Float[Tensor, "batch pooled_width"]
     size_numbers: Int[Tensor, "batch 6"]
     """Original height and width, crop top and left, target height and width, in pixels.

@@ -14,7 +14,7 @@ from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokeniz
 class PromptStates:
     """What SDXL's UNet is told about captions (arXiv:2307.01952, section 2.1)."""
 
-    states: Float[Tensor, "caption token width"]
+    states: Float[Tensor, "caption token text_width"]
     """Penultimate hidden states of both encoders side by side (SDXL: 768 + 1280)."""
     pooled: Float[Tensor, "caption pooled_width"]
     """Projected end-of-text state of the second encoder."""

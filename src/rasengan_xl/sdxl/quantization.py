@@ -11,14 +11,11 @@ from rasengan_xl.sdxl.compute import Compute
 
 BLOCK_SIZE = 64
 """Weights that share one scale; the scales are themselves quantized ("double quantization")."""
-KEPT_PARTS = ("time_embedding", "add_embedding")
-"""Two small parts on which every layer depends; they stay in the compute precision."""
-
 
 def quantize_linears(unet: UNet2DConditionModel, compute: Compute) -> None:
     """Replace every linear layer's weight by its NF4 form, on the compute device.
 
-    Convolutions, norms, biases and the embeddings in `KEPT_PARTS` are left as they are.
+    Convolutions, norms and biases are left as they are.
     """
     for name, linear in linears_to_quantize(unet):
         parent_name, _, child_name = name.rpartition(".")
@@ -32,7 +29,7 @@ def linears_to_quantize(unet: UNet2DConditionModel) -> list[tuple[str, nn.Linear
     return [
         (name, module)
         for name, module in unet.named_modules()
-        if isinstance(module, nn.Linear) and not name.startswith(KEPT_PARTS)
+        if isinstance(module, nn.Linear)
     ]
 
 

@@ -29,7 +29,7 @@ class EncodedPortraits:
 
     latents: Float[Tensor, "picture channel height width"]
     """Scaled to unit variance."""
-    prompts: Float[Tensor, "picture token width"]
+    prompts: Float[Tensor, "picture token text_width"]
     """Half precision, to fit in memory."""
     pooled_prompts: Float[Tensor, "picture pooled_width"]
 

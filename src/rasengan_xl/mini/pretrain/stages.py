@@ -63,7 +63,7 @@ def pretrain(work: Path, out: Path, device: torch.device) -> Iterator[StageProgr
     steps = denoiser.train_unet(unet, portraits, work / "unet.safetensors")
     yield from _progress("unet", denoiser.SETTINGS.steps, steps)
 
-    _save(
+    save_model(
         out,
         StableDiffusionXLPipeline(
             vae=vae,
@@ -78,7 +78,7 @@ def pretrain(work: Path, out: Path, device: torch.device) -> Iterator[StageProgr
     )
 
 
-def _save(out: Path, pipeline: StableDiffusionXLPipeline) -> None:
+def save_model(out: Path, pipeline: StableDiffusionXLPipeline) -> None:
     """Write the weights in half precision, and say that they are to be used in float32."""
     encoders = ("text_encoder", "text_encoder_2")
     for part in ("vae", "unet", *encoders):

@@ -51,13 +51,8 @@ def _learn_merges(captions: Iterable[str]) -> tuple[dict[str, int], list[tuple[s
         show_progress=False,
     )
     learner.train_from_iterator(captions, trainer)
-    learned = _model_state(learner)
-    merges = [(left, right) for left, right in learned["merges"]]
+    merges = [(left, right) for left, right in json.loads(learner.to_str())["model"]["merges"]]
     ordered = ["!", *sorted({*alphabet} - {"!"}), *(f"{letter}</w>" for letter in alphabet)]
     ordered += [token for left, right in merges if (token := left + right) not in set(ordered)]
     ordered += [START_TOKEN, END_TOKEN]
     return {token: i for i, token in enumerate(ordered)}, merges
-
-
-def _model_state(tokenizer: Tokenizer) -> dict[str, list[list[str]]]:
-    return json.loads(tokenizer.to_str())["model"]

@@ -1,0 +1,95 @@
+import pytest
+import torch
+
+from rasengan_xl.adapters.attach import attach_adapter
+from rasengan_xl.config.settings import AdapterSettings
+from rasengan_xl.errors import AdapterError
+from rasengan_xl.sdxl.compute import Compute
+from rasengan_xl.sdxl.quantization import quantize_linears
+
+from ..conftest import METHODS
+
+CPU = Compute(torch.device("cpu"), torch.float32)
+
+
+def unet_output(unet):
+    generator = torch.Generator().manual_seed(1)
+
+    def draw(*shape):
+        return torch.randn(shape, generator=generator)
+
+    condition = {
+        "text_embeds": draw(2, 64),
+        "time_ids": torch.tensor([[32, 32, 0, 0, 32, 32]] * 2),
+    }
+    with torch.no_grad():
+        return unet(
+            draw(2, 4, 8, 8), torch.tensor([3, 900]), draw(2, 77, 128), added_cond_kwargs=condition
+        ).sample
+
+
+def attach(unet, method, **changes):
+    if METHODS[method]["base_precision"] == "nf4":
+        quantize_linears(unet, CPU)
+    settings = AdapterSettings(rank=2, **METHODS[method], **changes)
+    return attach_adapter(unet, settings, seed=3)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_fresh_adapter_leaves_the_base_output_unchanged(tiny_unet, method):
+    adapter = attach(tiny_unet, method)
+    with adapter.disabled():
+        base = unet_output(tiny_unet)
+    # DoRA divides by a norm and multiplies by it again: equal but for the last bit.
+    torch.testing.assert_close(unet_output(tiny_unet), base, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("method", ["lora", "dora"])
+def test_disabling_a_trained_adapter_restores_the_base_exactly(tiny_unet, method):
+    before = unet_output(tiny_unet)
+    adapter = attach(tiny_unet, method)
+    with torch.no_grad():
+        for parameter in adapter.parameters.values():
+            parameter.add_(0.1)
+    assert (unet_output(tiny_unet) - before).abs().max() > 1e-3
+    with adapter.disabled():
+        assert torch.equal(unet_output(tiny_unet), before)
+    assert (unet_output(tiny_unet) - before).abs().max() > 1e-3
+
+
+def test_only_the_adapter_is_trainable_and_it_is_float32_over_a_16_bit_base(tiny_unet):
+    adapter = attach(tiny_unet.to(torch.bfloat16), "dora")
+    trainable = {name for name, p in tiny_unet.named_parameters() if p.requires_grad}
+    assert trainable == set(adapter.parameters)
+    assert all(".lora_" in name for name in trainable)
+    assert {p.dtype for p in adapter.parameters.values()} == {torch.float32}
+    assert tiny_unet.conv_in.weight.dtype == torch.bfloat16
+
+
+def test_the_seed_alone_decides_the_first_weights():
+    from ..conftest import build_tiny_unet
+
+    torch.manual_seed(1)
+    one = attach(build_tiny_unet(), "lora")
+    torch.manual_seed(2)
+    other = attach(build_tiny_unet(), "lora")
+    for name, parameter in one.parameters.items():
+        assert torch.equal(parameter, other.parameters[name]), name
+
+
+def test_attaching_does_not_touch_global_chance(tiny_unet):
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    attach(tiny_unet, "lora")
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_a_target_that_matches_nothing_is_refused(tiny_unet):
+    with pytest.raises(AdapterError, match="'add_k_proj' matches no layer"):
+        attach(tiny_unet, "lora", targets=("to_q", "add_k_proj"))
+
+
+def test_a_target_that_is_no_linear_layer_is_refused(tiny_unet):
+    with pytest.raises(AdapterError, match="conv_in, a Conv2d"):
+        attach(tiny_unet, "lora", targets=("conv_in",))

@@ -1,0 +1,64 @@
+import pytest
+import torch
+from diffusers import StableDiffusionXLPipeline
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from rasengan_xl.adapters.attach import attach_adapter
+from rasengan_xl.adapters.files import find_adapter, save_adapter
+from rasengan_xl.config.settings import AdapterSettings
+from rasengan_xl.errors import AdapterError
+
+from .test_attach import unet_output
+
+ALL_TARGETS = ("to_q", "to_k", "to_v", "to_out.0", "ff.net.0.proj", "ff.net.2")
+
+
+@pytest.mark.parametrize("decompose", [False, True], ids=["lora", "dora"])
+def test_plain_diffusers_loads_a_saved_adapter_at_its_full_strength(
+    tiny_model, tmp_path, decompose
+):
+    trained = StableDiffusionXLPipeline.from_pretrained(tiny_model).unet
+    settings = AdapterSettings(rank=4, alpha=16, decompose=decompose, targets=ALL_TARGETS)
+    adapter = attach_adapter(trained, settings, seed=1)
+    generator = torch.Generator().manual_seed(2)
+    with torch.no_grad():
+        for parameter in adapter.parameters.values():
+            parameter.add_(torch.randn(parameter.shape, generator=generator), alpha=0.05)
+    save_adapter(adapter, tmp_path / "pytorch_lora_weights.safetensors")
+
+    loaded = StableDiffusionXLPipeline.from_pretrained(tiny_model)
+    base = unet_output(loaded.unet)
+    loaded.load_lora_weights(tmp_path)
+    loaded.unet.eval()
+    trained.eval()
+    assert (unet_output(trained) - base).abs().max() > 1e-2
+    torch.testing.assert_close(unet_output(loaded.unet), unet_output(trained), rtol=0, atol=0)
+
+
+def test_every_key_of_the_file_has_pefts_own_form(tiny_unet, tmp_path):
+    adapter = attach_adapter(tiny_unet, AdapterSettings(rank=2, decompose=True), seed=0)
+    save_adapter(adapter, tmp_path / "a.safetensors")
+    with safe_open(tmp_path / "a.safetensors", framework="pt") as content:
+        keys = set(content.keys())
+        assert "lora_adapter_metadata" in content.metadata()
+    assert len(keys) == len(adapter.parameters)
+    endings = ("lora_A.weight", "lora_B.weight", "lora_magnitude_vector")
+    assert all(key.startswith("unet.") and key.endswith(endings) for key in keys)
+
+
+def test_a_folder_without_an_adapter_is_refused(tmp_path):
+    with pytest.raises(AdapterError, match="no adapter here"):
+        find_adapter(tmp_path)
+
+
+def test_a_file_that_is_no_safetensors_is_refused(tmp_path):
+    (tmp_path / "a.safetensors").write_text("hello")
+    with pytest.raises(AdapterError, match="not a safetensors file"):
+        find_adapter(tmp_path / "a.safetensors")
+
+
+def test_a_file_without_unet_adapter_keys_is_refused(tmp_path):
+    save_file({"weight": torch.zeros(2)}, tmp_path / "a.safetensors")
+    with pytest.raises(AdapterError, match="holds no UNet adapter"):
+        find_adapter(tmp_path / "a.safetensors")

@@ -1,0 +1,46 @@
+import pytest
+import torch
+
+from rasengan_xl.adapters.attach import attach_adapter
+from rasengan_xl.adapters.inventory import count_parameters, count_trainable_parameters
+from rasengan_xl.config.recipe import load_recipe
+from rasengan_xl.sdxl.compute import Compute
+from rasengan_xl.sdxl.full_size import build_full_size_unet
+from rasengan_xl.sdxl.quantization import linears_to_quantize, quantize_linears
+
+from ..conftest import build_tiny_unet
+
+
+@pytest.fixture
+def full_size_unet():
+    with torch.device("meta"):
+        return build_full_size_unet()
+
+
+def test_the_full_size_unet_has_as_many_parameters_as_sdxl(full_size_unet):
+    assert count_parameters(full_size_unet) == 2_567_463_684
+
+
+@pytest.mark.parametrize(
+    ("recipe", "expected"),
+    [
+        ("lora", 23_224_320),
+        ("qlora-normal", 23_224_320),
+        ("qlora-aggressive", 83_722_240),
+        ("dora", 23_889_920),
+    ],
+)
+def test_each_shipped_arm_trains_the_designed_number_of_weights(full_size_unet, recipe, expected):
+    attach_adapter(full_size_unet, load_recipe(recipe).adapter, seed=0)
+    assert count_trainable_parameters(full_size_unet) == expected
+
+
+def test_nf4_stores_the_designed_number_of_weights(full_size_unet):
+    stored = sum(linear.weight.numel() for _, linear in linears_to_quantize(full_size_unet))
+    assert stored == 2_232_647_680
+
+
+def test_a_quantized_unet_counts_the_weights_it_stands_for():
+    plain, quantized = build_tiny_unet(), build_tiny_unet()
+    quantize_linears(quantized, Compute(torch.device("cpu"), torch.float32))
+    assert count_parameters(quantized) == count_parameters(plain)

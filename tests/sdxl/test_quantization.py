@@ -1,0 +1,35 @@
+import bitsandbytes as bnb
+import torch
+
+from rasengan_xl.sdxl.compute import Compute
+from rasengan_xl.sdxl.quantization import quantize_linears
+
+CPU = Compute(torch.device("cpu"), torch.float32)
+
+
+def test_every_linear_layer_becomes_nf4_with_double_quantization(tiny_unet):
+    quantize_linears(tiny_unet, CPU)
+    linears = [m for m in tiny_unet.modules() if isinstance(m, torch.nn.Linear)]
+    assert linears
+    for linear in linears:
+        assert isinstance(linear, bnb.nn.Linear4bit)
+        assert linear.weight.quant_state.quant_type == "nf4"
+        assert linear.weight.quant_state.blocksize == 64
+        assert linear.weight.quant_state.nested
+        assert linear.weight.numel() * 2 == linear.in_features * linear.out_features
+
+
+def test_a_quantized_layer_is_near_the_full_one_and_evaluation_does_not_change_it(tiny_unet):
+    name = "mid_block.attentions.0.transformer_blocks.0.ff.net.2"
+    inputs = torch.randn(3, 256, generator=torch.Generator().manual_seed(0))
+    exact = tiny_unet.get_submodule(name)(inputs)
+    quantize_linears(tiny_unet, CPU)
+    layer = tiny_unet.get_submodule(name)
+    while_training = layer.train()(inputs)
+    stored = layer.weight.data.clone()
+    with torch.no_grad():
+        evaluated = layer.eval()(inputs)
+    assert torch.equal(evaluated, while_training)
+    assert torch.equal(layer.weight.data, stored)
+    error = (while_training - exact).norm() / exact.norm()
+    assert 0.01 < error < 0.2

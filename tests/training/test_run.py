@@ -1,0 +1,117 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from rasengan_xl.errors import OutputError
+from rasengan_xl.runs.folder import RunFolder
+from rasengan_xl.runs.records import RunSummary, StepRecord
+from rasengan_xl.training.run import run_training
+
+from ..conftest import METHODS
+
+
+def steps_of(run):
+    return [record for record in run if isinstance(record, StepRecord)]
+
+
+def adapter_of(folder):
+    return load_file(folder.adapter_file)
+
+
+def test_a_run_leaves_its_whole_story_in_the_folder(settings, tmp_path):
+    folder = RunFolder(tmp_path / "run")
+    chosen = settings()
+    records = steps_of(run_training(chosen, folder))
+    assert folder.records() == records
+    assert folder.read_settings() == chosen
+    summary = RunSummary.model_validate_json(folder.summary_file.read_text())
+    assert summary.status == "finished"
+    assert summary.steps == 4
+    assert summary.adapter_bytes == folder.adapter_file.stat().st_size
+    assert summary.trainable_parameters == sum(t.numel() for t in adapter_of(folder).values())
+    assert summary.held_out_loss.n == 4
+    machine = json.loads(folder.machine_file.read_text())
+    assert machine["packages"]["torch"] == torch.__version__.split("+")[0] or machine["packages"]
+    dataset = json.loads(folder.dataset_file.read_text())
+    assert dataset["train"] + dataset["held_out"] == 12
+    assert len(dataset["fingerprint"]) == 64
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_two_steps_and_two_resumed_equal_four(settings, tmp_path, method):
+    chosen = settings(adapter={**METHODS[method], "dropout": 0.1})
+    whole, broken = RunFolder(tmp_path / "whole"), RunFolder(tmp_path / "broken")
+    expected = steps_of(run_training(chosen, whole))
+
+    run = run_training(chosen, broken)
+    for record in run:
+        if isinstance(record, StepRecord) and record.step == 2:
+            run.close()
+            break
+    assert json.loads(broken.summary_file.read_text())["status"] == "interrupted"
+    assert broken.adapter_file.exists()
+    resumed = steps_of(run_training(chosen, broken, resume=True))
+
+    assert [r.step for r in resumed] == [3, 4]
+    assert [r.loss for r in broken.records()] == [r.loss for r in expected]
+    for name, tensor in adapter_of(whole).items():
+        assert torch.equal(adapter_of(broken)[name], tensor), name
+    traces = {json.loads(f.summary_file.read_text())["trace_hash"] for f in (whole, broken)}
+    assert len(traces) == 1
+
+
+def test_a_run_that_was_killed_goes_on_as_if_nothing_had_happened(settings, tmp_path):
+    chosen = settings(training={"steps": 60, "save_every": 3})
+    broken = RunFolder(tmp_path / "broken")
+    code = (
+        "import sys; from pathlib import Path\n"
+        "from rasengan_xl.config.settings import RunSettings\n"
+        "from rasengan_xl.runs.folder import RunFolder\n"
+        "from rasengan_xl.training.run import run_training\n"
+        "settings = RunSettings.model_validate_json(sys.argv[1])\n"
+        "for record in run_training(settings, RunFolder(Path(sys.argv[2]))): pass\n"
+    )
+    command = [sys.executable, "-c", code, chosen.model_dump_json(), str(broken.path)]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while len(broken.records()) < 5 and process.poll() is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    done = len(broken.records())
+    assert 5 <= done < 60, "the run was to be killed in its middle"
+
+    list(run_training(chosen, broken, resume=True))
+    whole = RunFolder(tmp_path / "whole")
+    list(run_training(chosen, whole))
+    assert [r.loss for r in broken.records()] == [r.loss for r in whole.records()]
+    for name, tensor in adapter_of(whole).items():
+        assert torch.equal(adapter_of(broken)[name], tensor), name
+
+
+def test_a_folder_that_holds_a_run_is_refused(settings, tmp_path):
+    folder = RunFolder(tmp_path)
+    (tmp_path / "something").write_text("mine")
+    with pytest.raises(OutputError, match="already holds something"):
+        list(run_training(settings(), folder))
+    assert [file.name for file in tmp_path.iterdir()] == ["something"]
+
+
+def test_resuming_with_other_settings_is_refused(settings, tmp_path):
+    folder = RunFolder(tmp_path / "run")
+    list(run_training(settings(), folder))
+    with pytest.raises(OutputError, match="begun with other settings"):
+        list(run_training(settings(seed=8), folder, resume=True))
+
+
+def test_resuming_where_there_is_no_run_is_refused(settings, tmp_path):
+    with pytest.raises(OutputError, match="holds no run"):
+        list(run_training(settings(), RunFolder(tmp_path / "nowhere"), resume=True))
