@@ -55,9 +55,7 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     captions = [write_caption(draw_scene(i), "plain") for i in range(50)]
     tokenizers = train_tokenizers(captions)
     first = tokenizers[0]
-    encoders = architecture.build_text_encoders(
-        len(first), first.bos_token_id, first.eos_token_id
-    )
+    encoders = architecture.build_text_encoders(len(first), first.bos_token_id, first.eos_token_id)
     folder = tmp_path_factory.mktemp("model") / "tiny"
     save_model(
         folder,

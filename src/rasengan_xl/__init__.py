@@ -1,1 +1,19 @@
 """Fine-tune SDXL on a picture style with LoRA, QLoRA and DoRA, and compare the methods."""
+
+from typing import TYPE_CHECKING, Any
+
+from rasengan_xl.errors import RasenganError
+
+if TYPE_CHECKING:
+    from rasengan_xl.api import compare, generate, prepare, report, train
+
+__all__ = ["RasenganError", "compare", "generate", "prepare", "report", "train"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import the verbs when one is asked for: PyTorch takes seconds to import."""
+    if name not in __all__:
+        raise AttributeError(f"module 'rasengan_xl' has no attribute {name!r}")
+    from rasengan_xl import api
+
+    return getattr(api, name)

@@ -3,11 +3,11 @@ import shutil
 
 import pytest
 
+from rasengan_xl.config.settings import ComputeSettings
 from rasengan_xl.errors import ModelError
 from rasengan_xl.sdxl.components import load_text_encoders, load_unet
 from rasengan_xl.sdxl.compute import choose_compute
 from rasengan_xl.sdxl.model_folder import choose_files, find_model
-from rasengan_xl.config.settings import ComputeSettings
 
 
 @pytest.fixture
@@ -96,5 +96,27 @@ def test_only_needed_files_of_a_hub_model_are_downloaded():
 
 
 def test_a_hub_that_cannot_be_reached_is_one_line(monkeypatch):
-    with pytest.raises(ModelError, match="cannot be had from the hub"):
+    def unreachable(*_, **__):
+        raise ConnectionError("no route\nto the hub")
+
+    monkeypatch.setattr("huggingface_hub.HfApi.model_info", unreachable)
+    with pytest.raises(ModelError, match="cannot be had from the hub .no route.") as caught:
         find_model("nobody/nothing")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_hub_model_is_downloaded_at_its_resolved_commit(monkeypatch, tiny_model):
+    asked = {}
+
+    def snapshot(name, *, revision, allow_patterns):
+        asked.update(name=name, revision=revision, patterns=allow_patterns)
+        return str(tiny_model)
+
+    sibling = type("Sibling", (), {"rfilename": "unet/config.json"})
+    facts = type("Facts", (), {"sha": "c0ffee", "siblings": [sibling]})
+    monkeypatch.setattr("huggingface_hub.HfApi.model_info", lambda *_, **__: facts)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot)
+    model = find_model("owner/name", "main")
+    assert model.revision == "c0ffee"
+    assert asked["revision"] == "c0ffee"
+    assert "unet/config.json" in asked["patterns"]

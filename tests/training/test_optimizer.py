@@ -5,7 +5,9 @@ from rasengan_xl.training.optimizer import learning_rate_at
 
 
 def schedule(**changes):
-    settings = TrainingSettings(**{"steps": 100, "warmup_steps": 10, "learning_rate": 1.0, **changes})
+    settings = TrainingSettings(
+        **{"steps": 100, "warmup_steps": 10, "learning_rate": 1.0, **changes}
+    )
     return [learning_rate_at(step, settings) for step in range(1, settings.steps + 1)]
 
 

@@ -1,6 +1,6 @@
 """Attach a trainable low-rank adapter to a frozen UNet: the one place that knows PEFT layers."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -24,7 +24,7 @@ class Adapter:
     """What is trained, by name, in float32."""
 
     @contextmanager
-    def disabled(self) -> Iterator[None]:
+    def disabled(self) -> Generator[None]:
         """Make the UNet compute as if the adapter were not there."""
         self.unet.disable_adapters()
         try:
@@ -57,7 +57,8 @@ def attach_adapter(unet: UNet2DConditionModel, settings: AdapterSettings, seed: 
                 target_modules=list(settings.targets),
             )
         )
-    parameters = {name: p for name, p in unet.named_parameters() if p.requires_grad}
+    named: dict[str, Parameter] = dict(unet.named_parameters())
+    parameters = {name: p for name, p in named.items() if p.requires_grad}
     for parameter in parameters.values():
         # PEFT gives adapters the base's 16-bit type, in which small updates round away.
         parameter.data = parameter.data.float()
@@ -66,7 +67,7 @@ def attach_adapter(unet: UNet2DConditionModel, settings: AdapterSettings, seed: 
 
 def check_targets(unet: nn.Module, targets: tuple[str, ...]) -> None:
     """Refuse a target that matches nothing, or something an adapter cannot sit on."""
-    modules = dict(unet.named_modules())
+    modules: dict[str, nn.Module] = dict(unet.named_modules())
     for target in targets:
         matched = [name for name in modules if name == target or name.endswith(f".{target}")]
         if not matched:

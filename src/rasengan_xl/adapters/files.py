@@ -2,14 +2,11 @@
 
 import json
 from pathlib import Path
-from typing import Any
-
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
-from torch import Tensor
+from typing import Any, cast
 
 from rasengan_xl.adapters.attach import Adapter
 from rasengan_xl.errors import AdapterError
+from rasengan_xl.tensor_file import UNREADABLE, tensor_names, write_tensors
 
 ADAPTER_FILE = "pytorch_lora_weights.safetensors"
 """The name that diffusers looks for in a folder."""
@@ -23,17 +20,13 @@ def save_adapter(adapter: Adapter, file: Path) -> None:
     Keys are PEFT's own (`unet.<layer>.lora_A.weight`); the header carries rank, alpha and
     DoRA, without which diffusers would take alpha to be the rank.
     """
-    tensors: dict[str, Tensor] = {
-        f"unet.{file_key(name)}": parameter.detach().cpu().contiguous()
-        for name, parameter in adapter.parameters.items()
-    }
-    config = adapter.unet.peft_config[_ADAPTER_NAME].to_dict()
+    tensors = {f"unet.{file_key(name)}": p for name, p in adapter.parameters.items()}
+    unet: Any = adapter.unet
+    config: dict[str, Any] = unet.peft_config[_ADAPTER_NAME].to_dict()
     kept = {name: value for name, value in config.items() if value is not None}
     description = {f"unet.{name}": _plain(value) for name, value in kept.items()}
-    draft = file.with_suffix(".part")
-    metadata = {"format": "pt", _METADATA_KEY: json.dumps(description, indent=2, sort_keys=True)}
-    save_file(tensors, draft, metadata=metadata)
-    draft.replace(file)
+    header = {_METADATA_KEY: json.dumps(description, indent=2, sort_keys=True)}
+    write_tensors(file, tensors, header)
 
 
 def file_key(parameter_name: str) -> str:
@@ -53,9 +46,8 @@ def find_adapter(path: Path) -> Path:
     if not file.is_file():
         raise AdapterError(f"{path}: no adapter here; name a run's folder or a .safetensors file")
     try:
-        with safe_open(file, framework="pt") as content:
-            names = list(content.keys())
-    except SafetensorError as error:
+        names = tensor_names(file)
+    except UNREADABLE as error:
         raise AdapterError(f"{file}: is not a safetensors file ({error})") from error
     if not any(name.startswith("unet.") and ".lora_" in name for name in names):
         raise AdapterError(f"{file}: holds no UNet adapter in diffusers' form (unet.*.lora_*)")
@@ -63,10 +55,15 @@ def find_adapter(path: Path) -> Path:
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, set | frozenset | list | tuple):
-        return (
-            sorted(map(str, value)) if isinstance(value, set | frozenset) else [*map(_plain, value)]
-        )
-    return value if isinstance(value, str | int | float | bool) else str(value)
+    """Turn PEFT's own enumerations and sets into what JSON can hold."""
+    match value:
+        case dict():
+            return {str(key): _plain(item) for key, item in cast("dict[Any, Any]", value).items()}
+        case set() | frozenset():
+            return sorted(map(str, cast("set[Any]", value)))
+        case list() | tuple():
+            return [_plain(item) for item in cast("list[Any]", value)]
+        case str() | int() | float():
+            return value
+        case _:
+            return str(value)

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from rasengan_xl.cli.quiet import quieten_imports
 from rasengan_xl.errors import RasenganError
 
 USER_ERROR_STATUS = 2
@@ -155,6 +156,7 @@ def copy_recipe(
 
 def main() -> None:
     """Run the command; turn a user's mistake into one line and exit status 2."""
+    quieten_imports()
     try:
         app()
     except RasenganError as error:

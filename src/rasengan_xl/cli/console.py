@@ -1,6 +1,6 @@
 """How the command line shows what the library yields."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -10,22 +10,21 @@ from rich.progress import (
     Progress,
     TaskID,
     TextColumn,
-    TimeElapsedColumn,
     TimeRemainingColumn,
 )
 
 from rasengan_xl.runs.records import StageProgress, StepRecord
 
 console = Console()
-errors = Console(stderr=True)
 
 
 class ProgressBoard:
-    """One line for each stage of each part of the work, the last of them moving."""
+    """One line for each part of the work: its stage, how far it is, what a step measures."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
         self._tasks: dict[str, TaskID] = {}
+        self._stages: dict[str, str] = {}
 
     def show(self, record: StageProgress | StepRecord, part: str = "", steps: int = 0) -> None:
         """Show how far one part has come.
@@ -36,31 +35,41 @@ class ProgressBoard:
             steps: Optimizer steps it will take.
         """
         if isinstance(record, StepRecord):
-            self._update(f"{part} train".strip(), record.step, steps, describe_step(record))
+            self._update(part, "train", record.step, steps)
+            self._progress.update(self._tasks[part], detail=describe_step(record))
         else:
-            self._update(f"{part} {record.stage}".strip(), record.done, record.total, "")
+            self._update(part, record.stage, record.done, record.total)
+
+    def finish(self, part: str, outcome: str) -> None:
+        """Say on a part's line how it ended."""
+        if part in self._tasks:  # it may have failed before it had anything to show
+            self._progress.update(self._tasks[part], description=f"{part}: {outcome}")
+            self._progress.stop_task(self._tasks[part])
 
     def say(self, text: str) -> None:
         """Print a line above the moving ones."""
         self._progress.console.print(text, markup=False, highlight=False)
 
-    def _update(self, name: str, done: int, total: int, detail: str) -> None:
-        if name not in self._tasks:
-            self._tasks[name] = self._progress.add_task(name, total=total, detail="")
-        self._progress.update(self._tasks[name], completed=done, total=total, detail=detail)
+    def _update(self, part: str, stage: str, done: int, total: int) -> None:
+        if part not in self._tasks:
+            self._tasks[part] = self._progress.add_task("", total=total, detail="")
+        task = self._tasks[part]
+        if self._stages.get(part) != stage:  # time left is of the stage, not of those before it
+            self._stages[part] = stage
+            name = f"{part}: {stage}" if part else stage
+            self._progress.reset(task, total=total, description=name)
+        self._progress.update(task, completed=done)
 
 
 @contextmanager
-def progress_board() -> Iterator[ProgressBoard]:
+def progress_board() -> Generator[ProgressBoard]:
     """Show progress while the work in the block goes on."""
     columns = (
         TextColumn("{task.description}", markup=False),
-        BarColumn(bar_width=24),
+        BarColumn(bar_width=12),
         MofNCompleteColumn(),
+        TimeRemainingColumn(compact=True, elapsed_when_finished=True),
         TextColumn("{task.fields[detail]}", markup=False),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
     )
     with Progress(*columns, console=console) as progress:
         yield ProgressBoard(progress)
@@ -68,8 +77,7 @@ def progress_board() -> Iterator[ProgressBoard]:
 
 def describe_step(record: StepRecord) -> str:
     """Say in a few words what a step measured."""
-    void = "  (skipped: fp16 overflow)" if record.skipped else ""
+    void = " (skipped: fp16 overflow)" if record.skipped else ""
     return (
-        f"loss {record.loss:.4f}  {record.seconds:.2f} s/step  "
-        f"{record.peak_memory_gib:.2f} GiB{void}"
+        f"loss {record.loss:.3f} {record.seconds:.2f} s/step {record.peak_memory_gib:.2f} GiB{void}"
     )

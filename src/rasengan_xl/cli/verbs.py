@@ -2,11 +2,12 @@
 
 import sys
 from pathlib import Path
+from typing import cast
 
 from rich.table import Table
 
 from rasengan_xl.cli.console import console, progress_board
-from rasengan_xl.cli.quiet import quieten_libraries
+from rasengan_xl.cli.quiet import quieten_progress_bars
 from rasengan_xl.comparison.execute import ArmEnded, run_comparison
 from rasengan_xl.config.comparison import differences
 from rasengan_xl.config.settings import ComparisonSettings, PictureSettings, RunSettings
@@ -29,13 +30,13 @@ def show_comparison(settings: ComparisonSettings, folder: Path) -> None:
     with progress_board() as board:
         for event in run_comparison(settings, folder):
             if isinstance(event, ArmEnded):
+                board.finish(event.arm, "failed" if event.reason else "done")
                 if event.reason is not None:
                     failed.append(event.arm)
                     board.say(f"{event.arm} failed: {event.reason}")
             else:
                 arm = settings.arms.get(event.part)
-                part = event.part if arm else ""
-                board.show(event.record, part, arm.training.steps if arm else 0)
+                board.show(event.record, event.part, arm.training.steps if arm else 0)
     page = write_report(folder)
     console.print(f"The page is {page}", markup=False, highlight=False)
     if failed:
@@ -46,7 +47,7 @@ def show_differences(settings: ComparisonSettings) -> None:
     """Print in what the arms differ, before anything is done."""
     differing = differences(settings.arms)
     table = Table(title=f"{settings.name}: what differs between the arms", title_justify="left")
-    table.add_column("setting")
+    table.add_column("setting", no_wrap=True)
     for arm in settings.arms:
         table.add_column(arm)
     for key in next(iter(differing.values())):
@@ -59,7 +60,7 @@ def show_training(settings: RunSettings, path: Path, *, resume: bool) -> None:
     from rasengan_xl.training.interruption import stop_on_interrupt
     from rasengan_xl.training.run import run_training
 
-    quieten_libraries()
+    quieten_progress_bars()
     folder = RunFolder(path)
     with progress_board() as board:
         for record in stop_on_interrupt(run_training(settings, folder, resume=resume)):
@@ -73,7 +74,7 @@ def show_preparation(settings: RunSettings) -> None:
     from rasengan_xl.sdxl.compute import choose_compute
     from rasengan_xl.sdxl.model_folder import find_model
 
-    quieten_libraries()
+    quieten_progress_bars()
     compute = choose_compute(settings.compute)
     model = find_model(settings.base_model, settings.base_revision)
     work = encode_dataset(settings, model, compute)
@@ -96,7 +97,7 @@ def show_pairs(
     from rasengan_xl.generation.pipeline import MemorySavings
 
     assert isinstance(savings, MemorySavings)
-    quieten_libraries()
+    quieten_progress_bars()
     ground = find_ground(adapter, base)
     for pair in draw_pairs(adapter, ground, pictures, out, savings):
         console.print(f"{pair.pair}", markup=False, highlight=False)
@@ -112,4 +113,6 @@ def show_recipes() -> None:
 
 
 def _short(value: object) -> str:
-    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    if isinstance(value, list):
+        return ", ".join(map(str, cast("list[object]", value)))
+    return str(value)

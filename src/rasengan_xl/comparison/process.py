@@ -51,6 +51,7 @@ def run_worker(order: Order, log: Path | None = None) -> Iterator[StageProgress 
             process.wait()
         finally:
             _stop(process)
+            process.stdout.close()
             errors.seek(0)
             said = errors.read()
             if log is not None and said and process.returncode:

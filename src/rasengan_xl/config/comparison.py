@@ -7,6 +7,7 @@ from pydantic import ValidationError
 
 from rasengan_xl.config.recipe import (
     Tree,
+    as_table,
     lay_over,
     parse_override,
     read_toml,
@@ -104,16 +105,18 @@ def _refuse_undeclared_differences(settings: ComparisonSettings, origin: str) ->
 
 
 def _tables(value: Any, origin: str) -> dict[str, Tree]:
-    if not isinstance(value, dict) or not all(isinstance(item, dict) for item in value.values()):
+    tables = as_table(value)
+    if tables is None or any(as_table(item) is None for item in tables.values()):
         raise RecipeError(f"{origin}: write one table per arm, [arms.NAME]")
-    return value
+    return tables
 
 
 def _flatten(tree: Tree, prefix: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in tree.items():
-        if isinstance(value, dict):
-            flat |= _flatten(value, f"{prefix}{key}.")
-        else:
+        table = as_table(value)
+        if table is None:
             flat[f"{prefix}{key}"] = value
+        else:
+            flat |= _flatten(table, f"{prefix}{key}.")
     return flat

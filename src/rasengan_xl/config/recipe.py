@@ -6,8 +6,9 @@ recipe's own keys come after them, and overrides last.
 
 import tomllib
 from collections.abc import Sequence
+from copy import deepcopy
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard, cast
 
 from pydantic import ValidationError
 
@@ -64,8 +65,8 @@ def resolve_extends(tree: Tree, file: Path, seen: tuple[Path, ...] = ()) -> Tree
         raise RecipeError(f"{file}: extends itself by way of {seen[-1]}")
     own = dict(tree)
     named = own.pop("extends", [])
-    names: list[Any] = [named] if isinstance(named, str) else named
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+    names = [named] if isinstance(named, str) else named
+    if not _is_list_of_texts(names):
         raise RecipeError(f"{file}: extends = {named!r}: write a recipe's name or a list of them")
     resolved: Tree = {}
     for name in names:
@@ -78,11 +79,16 @@ def resolve_extends(tree: Tree, file: Path, seen: tuple[Path, ...] = ()) -> Tree
 def lay_over(tree: Tree, upper: Tree) -> None:
     """Set every leaf of `upper` in `tree`, making tables where there are none."""
     for key, value in upper.items():
-        below = tree.get(key)
-        if isinstance(value, dict) and isinstance(below, dict):
-            lay_over(below, value)
+        below, table = as_table(tree.get(key)), as_table(value)
+        if below is not None and table is not None:
+            lay_over(below, table)
         else:
-            tree[key] = _copy(value)
+            tree[key] = deepcopy(value)
+
+
+def as_table(value: Any) -> Tree | None:
+    """Return the value if it is a table, else None."""
+    return cast("Tree", value) if isinstance(value, dict) else None
 
 
 def parse_override(text: str) -> Tree:
@@ -104,5 +110,7 @@ def _parse_value(text: str) -> Any:
         return text
 
 
-def _copy(value: Any) -> Any:
-    return {key: _copy(item) for key, item in value.items()} if isinstance(value, dict) else value
+def _is_list_of_texts(value: Any) -> TypeGuard[list[str]]:
+    return isinstance(value, list) and all(
+        isinstance(item, str) for item in cast("list[Any]", value)
+    )

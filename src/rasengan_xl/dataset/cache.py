@@ -5,9 +5,9 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor
+
+from rasengan_xl.tensor_file import UNREADABLE, read_tensors
 
 FORMAT = "1"
 """Raised when the way of encoding changes, so that older files are not taken for new ones."""
@@ -33,14 +33,6 @@ def content_key(*parts: object, contents: Iterable[str]) -> str:
 def read_cached(file: Path) -> dict[str, Tensor] | None:
     """Read what was kept, or None if it is not there or cannot be read."""
     try:
-        return load_file(file)
-    except (FileNotFoundError, SafetensorError):
+        return read_tensors(file)
+    except UNREADABLE:
         return None
-
-
-def keep(file: Path, tensors: dict[str, Tensor]) -> None:
-    """Write tensors, whole or not at all."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    draft = file.with_name(f"{file.name}.{os.getpid()}.part")
-    save_file(tensors, draft)
-    draft.replace(file)

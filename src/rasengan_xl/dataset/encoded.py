@@ -1,29 +1,23 @@
 """A dataset as the UNet sees it: every caption and picture encoded once, before training."""
 
-import gc
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int
-from PIL import Image
 from torch import Tensor
 
 from rasengan_xl.config.settings import RunSettings
-from rasengan_xl.dataset.cache import cache_folder, content_key, keep, read_cached
-from rasengan_xl.dataset.crops import Crop, CropRules, apply_crop, list_variants, size_numbers
+from rasengan_xl.dataset.crops import CropRules
+from rasengan_xl.dataset.encoding import encode_captions, encode_pictures
 from rasengan_xl.dataset.pictures import CaptionedPicture
 from rasengan_xl.dataset.sources import open_source
 from rasengan_xl.dataset.split import fingerprint, split_held_out
-from rasengan_xl.errors import DatasetError
 from rasengan_xl.runs.records import DatasetFacts, StageProgress
-from rasengan_xl.sdxl.components import load_text_encoders, load_tokenizers, load_vae
+from rasengan_xl.sdxl.components import load_tokenizers
 from rasengan_xl.sdxl.compute import Compute
-from rasengan_xl.sdxl.latents import encode_pictures
-from rasengan_xl.sdxl.model_folder import TEXT_ENCODERS, TOKENIZERS, ModelFolder
-from rasengan_xl.sdxl.prompts import count_cut_captions, encode_captions
-
-VAE_BATCH_SIZE = {"cpu": 16, "cuda": 4}
+from rasengan_xl.sdxl.model_folder import ModelFolder
+from rasengan_xl.sdxl.prompts import count_cut_captions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +75,7 @@ def encode_dataset(
     yield StageProgress(stage="read the dataset", done=1, total=1)
 
     captions = sorted({picture.caption for picture in source.pictures})
-    prompts = yield from _encode_captions(captions, model, compute)
+    prompts = yield from encode_captions(captions, model, compute)
     rules = CropRules(
         resolution=wanted.resolution,
         policy=wanted.crop,
@@ -89,7 +83,7 @@ def encode_dataset(
         flip=wanted.flip,
         seed=settings.seed if wanted.crop == "random" else 0,
     )
-    latents = yield from _encode_pictures([*train, *held_out], rules, model, compute)
+    latents = yield from encode_pictures([*train, *held_out], rules, model, compute)
 
     tensors = {**prompts, **latents}
     train_rows, held_out_rows = slice(0, len(train)), slice(len(train), None)
@@ -127,83 +121,3 @@ def _gather(
         pooled_prompts=tensors["pooled"],
         scaling_factor=float(tensors["scaling_factor"]),
     )
-
-
-def _encode_captions(
-    captions: list[str], model: ModelFolder, compute: Compute
-) -> Generator[StageProgress, None, dict[str, Tensor]]:
-    key = content_key(model.identity((*TOKENIZERS, *TEXT_ENCODERS)), compute, contents=captions)
-    file = cache_folder() / f"prompts-{key}.safetensors"
-    cached = read_cached(file)
-    if cached is not None:
-        return cached
-    stage = "encode captions"
-    encoders = load_text_encoders(model, compute)
-    states: list[Tensor] = []
-    pooled: list[Tensor] = []
-    for batch in encode_captions(captions, load_tokenizers(model), encoders):
-        states.append(batch.states)
-        pooled.append(batch.pooled)
-        done = sum(len(part) for part in states)
-        yield StageProgress(stage=stage, done=done, total=len(captions))
-    del encoders
-    _free_memory()
-    tensors = {"states": torch.cat(states), "pooled": torch.cat(pooled)}
-    keep(file, tensors)
-    return tensors
-
-
-def _encode_pictures(
-    pictures: Sequence[CaptionedPicture], rules: CropRules, model: ModelFolder, compute: Compute
-) -> Generator[StageProgress, None, dict[str, Tensor]]:
-    digests = [picture.picture_digest for picture in pictures]
-    key = content_key(model.identity(("vae",)), compute.device.type, rules, contents=digests)
-    file = cache_folder() / f"latents-{key}.safetensors"
-    cached = read_cached(file)
-    if cached is not None:
-        return cached
-    vae = load_vae(model, compute.device)
-    means: list[Tensor] = []
-    deviations: list[Tensor] = []
-    crops: list[tuple[Crop, ...]] = []
-    stage, variants = "encode pictures", rules.crops_per_picture * (2 if rules.flip else 1)
-    cut = _cut(pictures, rules, crops)
-    for posterior in encode_pictures(vae, cut, VAE_BATCH_SIZE[compute.device.type]):
-        picture = pictures[len(means) // variants]
-        if not posterior.is_finite:
-            raise DatasetError(
-                f"{picture.name}: the VAE encodes it to something not finite; remove the picture, "
-                "or use a model with a sound VAE"
-            )
-        means.append(posterior.mean)
-        deviations.append(posterior.deviation)
-        yield StageProgress(stage=stage, done=len(means), total=len(pictures) * variants)
-    tensors = {
-        "means": torch.stack(means).unflatten(0, (-1, variants)),
-        "deviations": torch.stack(deviations).unflatten(0, (-1, variants)),
-        "size_numbers": torch.tensor([[size_numbers(crop) for crop in each] for each in crops]),
-        "upscaled": torch.tensor([each[0].upscaled for each in crops]),
-        "scaling_factor": torch.tensor(vae.config.scaling_factor, dtype=torch.float64),
-    }
-    del vae
-    _free_memory()
-    keep(file, tensors)
-    return tensors
-
-
-def _cut(
-    pictures: Sequence[CaptionedPicture], rules: CropRules, crops: list[tuple[Crop, ...]]
-) -> Iterator[Image.Image]:
-    """Yield every crop of every picture, noting in `crops` where each was cut."""
-    for picture in pictures:
-        image = picture.load()
-        variants = list_variants(image.width, image.height, picture.picture_digest, rules)
-        crops.append(variants)
-        for crop in variants:
-            yield apply_crop(image, crop)
-
-
-def _free_memory() -> None:
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()

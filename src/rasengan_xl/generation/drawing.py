@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any, cast
 
 import torch
 from diffusers.pipelines.stable_diffusion_xl.pipeline_stable_diffusion_xl import (
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from rasengan_xl.config.settings import PictureSettings
 from rasengan_xl.errors import DivergedError
+from rasengan_xl.sdxl.latents import decode_latents
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +53,8 @@ def _draw(
     size: int,
 ) -> list[Image.Image]:
     negative = settings.negative_prompt
-    latents = pipeline(
+    draw = cast("Any", pipeline)  # its answer has one of two types, by an argument
+    latents: Tensor = draw(
         prompt=[request.prompt for request in requests],
         negative_prompt=None if negative is None else [negative] * len(requests),
         num_inference_steps=settings.sampler_steps,
@@ -66,11 +69,11 @@ def _draw(
 
 def _decode(pipeline: StableDiffusionXLPipeline, latents: Tensor) -> list[Image.Image]:
     """Decode in float32: SDXL's VAE gives black pictures in float16."""
-    vae = pipeline.vae
-    decoded = vae.decode(latents.float() / vae.config.scaling_factor, return_dict=False)[0]
+    decoded = decode_latents(cast("Any", pipeline).vae, latents)
     if not decoded.isfinite().all():
         raise DivergedError(
             "a picture came out not finite; lower --guidance, or use compute.precision = 'fp32'"
         )
     pipeline.maybe_free_model_hooks()
-    return pipeline.image_processor.postprocess(decoded, output_type="pil")
+    processor = cast("Any", pipeline.image_processor)
+    return processor.postprocess(decoded, output_type="pil")

@@ -1,6 +1,6 @@
 """Base model and adapter, ready to draw."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,12 +11,12 @@ import torch
 from diffusers.pipelines.stable_diffusion_xl.pipeline_stable_diffusion_xl import (
     StableDiffusionXLPipeline,
 )
-from safetensors import safe_open
 
 from rasengan_xl.errors import AdapterError, DeviceError
 from rasengan_xl.sdxl.components import load_text_encoders, load_tokenizers, load_unet, load_vae
 from rasengan_xl.sdxl.compute import Compute
 from rasengan_xl.sdxl.model_folder import ModelFolder, read_model_index
+from rasengan_xl.tensor_file import tensor_names
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,21 +67,21 @@ def load_pipeline(
     if savings.vae_tiling:
         pipeline.vae.enable_tiling()
     if savings.attention_slicing:
-        pipeline.enable_attention_slicing()
+        pipeline.enable_attention_slicing("max")
     if savings.offload:
         pipeline.enable_model_cpu_offload(device=compute.device)
     return pipeline
 
 
 @contextmanager
-def adapted(pipeline: StableDiffusionXLPipeline, adapter_file: Path) -> Iterator[None]:
+def adapted(pipeline: StableDiffusionXLPipeline, adapter_file: Path) -> Generator[None]:
     """Put an adapter on the base model, and take it off again.
 
     Raises:
         AdapterError: Not every weight of the file found its place.
     """
     try:
-        pipeline.load_lora_weights(adapter_file.parent, weight_name=adapter_file.name)
+        pipeline.load_lora_weights(str(adapter_file.parent), weight_name=adapter_file.name)
     except (ValueError, RuntimeError, KeyError) as error:
         reason = str(error).strip().splitlines()[0]
         raise AdapterError(f"{adapter_file}: does not fit this base model ({reason})") from error
@@ -94,8 +94,7 @@ def adapted(pipeline: StableDiffusionXLPipeline, adapter_file: Path) -> Iterator
 
 def _refuse_partial_load(pipeline: StableDiffusionXLPipeline, adapter_file: Path) -> None:
     """Diffusers only warns of weights that match no layer; an adapter half there is wrong."""
-    with safe_open(adapter_file, framework="pt") as content:
-        in_file = len(list(content.keys()))
+    in_file = len(tensor_names(adapter_file))
     on_model = sum(".lora_" in name for name, _ in pipeline.unet.named_parameters())
     if in_file != on_model:
         raise AdapterError(

@@ -1,5 +1,7 @@
 """The shape of mini SDXL: every part of SDXL, of the same class, at a size a CPU can train."""
 
+from typing import Any
+
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from diffusers.schedulers.scheduling_euler_discrete import EulerDiscreteScheduler
@@ -16,7 +18,8 @@ MAX_TOKENS = 77
 
 def build_vae() -> AutoencoderKL:
     """Build the autoencoder with fresh weights: 64 px pictures, 16 x 16 x 4 latents."""
-    return AutoencoderKL(
+    kind: Any = AutoencoderKL  # its own types admit tuples of one element only
+    return kind(
         block_out_channels=(24, 48, 64),
         down_block_types=("DownEncoderBlock2D",) * 3,
         up_block_types=("UpDecoderBlock2D",) * 3,
@@ -33,7 +36,8 @@ def build_unet() -> UNet2DConditionModel:
 
     Widths are multiples of 64, the block size of NF4.
     """
-    return UNet2DConditionModel(
+    kind: Any = UNet2DConditionModel  # as above
+    return kind(
         sample_size=PICTURE_SIZE // 4,
         in_channels=4,
         out_channels=4,

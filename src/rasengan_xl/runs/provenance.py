@@ -5,6 +5,7 @@ import platform
 import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 
@@ -25,11 +26,12 @@ PACKAGES = (
 def describe_machine(device: torch.device) -> Machine:
     """Collect what the figures of a run depend on."""
     on_cuda = device.type == "cuda"
-    memory = torch.cuda.get_device_properties(device).total_memory if on_cuda else None
+    cuda = cast("Any", torch.cuda)
+    properties = cuda.get_device_properties(device) if on_cuda else None
     return Machine(
         device=device.type,
         device_name=torch.cuda.get_device_name(device) if on_cuda else _processor_name(),
-        device_memory_gib=round(memory / 2**30, 1) if memory else None,
+        device_memory_gib=round(properties.total_memory / 2**30, 1) if properties else None,
         cores=len(os.sched_getaffinity(0))
         if hasattr(os, "sched_getaffinity")
         else os.cpu_count() or 1,

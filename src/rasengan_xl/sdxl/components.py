@@ -1,9 +1,9 @@
 """Load the parts of an SDXL, one at a time."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
@@ -11,13 +11,15 @@ from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
 from jaxtyping import Float
 from safetensors import SafetensorError
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from rasengan_xl.errors import ModelError
 from rasengan_xl.sdxl.compute import Compute
 from rasengan_xl.sdxl.model_folder import TOKENIZERS, ModelFolder
 from rasengan_xl.sdxl.quantization import quantize_linears
+
+Module = TypeVar("Module", bound=nn.Module)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,9 +35,8 @@ class NoiseSchedule:
 def load_tokenizers(model: ModelFolder) -> tuple[CLIPTokenizer, CLIPTokenizer]:
     """Load both tokenizers."""
     with _explaining(model, "tokenizer"):
-        first, second = (
-            CLIPTokenizer.from_pretrained(model.path, subfolder=part) for part in TOKENIZERS
-        )
+        kind: Any = CLIPTokenizer
+        first, second = (kind.from_pretrained(model.path, subfolder=p) for p in TOKENIZERS)
     return first, second
 
 
@@ -50,16 +51,14 @@ def load_text_encoders(
         second = CLIPTextModelWithProjection.from_pretrained(
             **_weights(model, "text_encoder_2"), dtype=compute.dtype
         )
-    for encoder in (first, second):
-        encoder.requires_grad_(requires_grad=False).eval().to(compute.device)
-    return first, second
+    return _frozen(first, compute.device), _frozen(second, compute.device)
 
 
 def load_vae(model: ModelFolder, device: torch.device) -> AutoencoderKL:
     """Load the VAE, frozen, in float32: SDXL's overflows in float16."""
     with _explaining(model, "vae"):
         vae = AutoencoderKL.from_pretrained(**_weights(model, "vae"), torch_dtype=torch.float32)
-    return vae.requires_grad_(requires_grad=False).eval().to(device)
+    return _frozen(vae, device)
 
 
 def load_unet(model: ModelFolder, compute: Compute, base_precision: str) -> UNet2DConditionModel:
@@ -74,17 +73,16 @@ def load_unet(model: ModelFolder, compute: Compute, base_precision: str) -> UNet
         unet = UNet2DConditionModel.from_pretrained(
             **_weights(model, "unet"), torch_dtype=compute.dtype
         )
-    unet.requires_grad_(requires_grad=False)
     if base_precision == "nf4":
         quantize_linears(unet, compute)
-    return unet.to(compute.device)
+    return _frozen(unet, compute.device)
 
 
 def load_unet_shape(model: ModelFolder) -> UNet2DConditionModel:
     """Build the UNet without weights, to look at its layers."""
     with _explaining(model, "unet"), torch.device("meta"):
-        config = UNet2DConditionModel.load_config(model.path, subfolder="unet")
-        return UNet2DConditionModel.from_config(config)
+        kind: Any = UNet2DConditionModel
+        return kind.from_config(kind.load_config(model.path, subfolder="unet"))
 
 
 def load_noise_schedule(model: ModelFolder) -> NoiseSchedule:
@@ -104,6 +102,12 @@ def load_noise_schedule(model: ModelFolder) -> NoiseSchedule:
     return NoiseSchedule(alpha_bars=scheduler.alphas_cumprod, prediction_type=prediction_type)
 
 
+def _frozen(module: Module, device: torch.device) -> Module:
+    """Move a part to its device, to be used and not trained."""
+    part: Any = module.requires_grad_(requires_grad=False).eval()
+    return part.to(device)
+
+
 def _weights(model: ModelFolder, part: str) -> dict[str, Any]:
     return {
         "pretrained_model_name_or_path": model.path,
@@ -114,7 +118,7 @@ def _weights(model: ModelFolder, part: str) -> dict[str, Any]:
 
 
 @contextmanager
-def _explaining(model: ModelFolder, part: str) -> Iterator[None]:
+def _explaining(model: ModelFolder, part: str) -> Generator[None]:
     """Turn a library's complaint about a broken folder into one line that names the part."""
     try:
         yield

@@ -47,4 +47,5 @@ def stratified_timesteps(seed: int, step: int, count: int, timesteps: int) -> In
 
 def sample_order(seed: int, epoch: int, count: int) -> list[int]:
     """Return the order in which an epoch visits `count` pictures."""
-    return torch.randperm(count, generator=keyed_generator(seed, "order", epoch)).tolist()
+    order = torch.randperm(count, generator=keyed_generator(seed, "order", epoch))
+    return [int(row) for row in order]

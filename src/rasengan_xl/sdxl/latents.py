@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -39,8 +40,22 @@ def encode_pictures(
         yield from _encode(vae, batch)
 
 
+@torch.no_grad()
+def decode_latents(vae: AutoencoderKL, latents: Tensor) -> Float[Tensor, "batch 3 height width"]:
+    """Decode scaled latents to pixels in [-1, 1], in float32."""
+    decoder: Any = vae
+    return decoder.decode(latents.float() / scaling_factor(vae), return_dict=False)[0]
+
+
+def scaling_factor(vae: AutoencoderKL) -> float:
+    """Return what latents are multiplied by, to have about unit variance."""
+    config: Any = vae.config
+    return float(config.scaling_factor)
+
+
 def _encode(vae: AutoencoderKL, batch: list[Tensor]) -> Iterator[Posterior]:
-    posterior = vae.encode(torch.stack(batch).to(vae.device)).latent_dist
+    encoder: Any = vae
+    posterior = encoder.encode(torch.stack(batch).to(vae.device)).latent_dist
     for mean, deviation in zip(posterior.mean.cpu(), posterior.std.cpu(), strict=True):
         yield Posterior(mean=mean, deviation=deviation)
 

@@ -1,16 +1,19 @@
 """Store the UNet's linear weights in 4-bit NF4 (QLoRA, arXiv:2305.14314, section 3)."""
 
-from typing import Any
+from typing import Any, cast
 
-import bitsandbytes as bnb
+import bitsandbytes
 import torch
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from torch import nn
 
 from rasengan_xl.sdxl.compute import Compute
 
+_layers: Any = bitsandbytes.nn  # carries no types
+
 BLOCK_SIZE = 64
 """Weights that share one scale; the scales are themselves quantized ("double quantization")."""
+
 
 def quantize_linears(unet: UNet2DConditionModel, compute: Compute) -> None:
     """Replace every linear layer's weight by its NF4 form, on the compute device.
@@ -26,24 +29,22 @@ def quantize_linears(unet: UNet2DConditionModel, compute: Compute) -> None:
 
 def linears_to_quantize(unet: UNet2DConditionModel) -> list[tuple[str, nn.Linear]]:
     """List the linear layers that NF4 stores in 4 bits."""
-    return [
-        (name, module)
-        for name, module in unet.named_modules()
-        if isinstance(module, nn.Linear)
-    ]
+    modules: dict[str, nn.Module] = dict(unet.named_modules())
+    return [(name, layer) for name, layer in modules.items() if isinstance(layer, nn.Linear)]
 
 
 def _quantized(linear: nn.Linear, compute: Compute) -> nn.Linear:
-    quantized = bnb.nn.Linear4bit(
+    bias = cast("nn.Parameter | None", linear.bias)
+    quantized = _layers.Linear4bit(
         linear.in_features,
         linear.out_features,
-        bias=linear.bias is not None,
+        bias=bias is not None,
         compute_dtype=compute.dtype,
         compress_statistics=True,
         quant_type="nf4",
         device=torch.device("meta"),
     )
-    quantized.weight = bnb.nn.Params4bit(
+    quantized.weight = _layers.Params4bit(
         linear.weight.data,
         requires_grad=False,
         blocksize=BLOCK_SIZE,
@@ -54,6 +55,6 @@ def _quantized(linear: nn.Linear, compute: Compute) -> nn.Linear:
     # On some CPUs bitsandbytes repacks a layer's weight in place when it is first evaluated, and
     # computes in bfloat16 from then on: the base would change under the adapter.
     quantized.support_avx512bf16_for_cpu = False
-    if linear.bias is not None:
-        quantized.bias = nn.Parameter(linear.bias.data, requires_grad=False)
+    if bias is not None:
+        quantized.bias = nn.Parameter(bias.data, requires_grad=False)
     return quantized.to(compute.device)

@@ -2,7 +2,9 @@
 
 import math
 from collections.abc import Iterable
+from typing import Any
 
+import bitsandbytes
 from torch.nn import Parameter
 from torch.optim import AdamW, Optimizer
 
@@ -13,9 +15,10 @@ def build_optimizer(parameters: Iterable[Parameter], settings: TrainingSettings)
     """Build the optimizer that the settings name."""
     chosen = list(parameters)
     if settings.optimizer == "adamw8bit":
-        from bitsandbytes.optim import AdamW8bit  # noqa: PLC0415 - slow to import
-
-        return AdamW8bit(chosen, lr=settings.learning_rate, weight_decay=settings.weight_decay)
+        eight_bit: Any = bitsandbytes.optim  # carries no types
+        return eight_bit.AdamW8bit(
+            chosen, lr=settings.learning_rate, weight_decay=settings.weight_decay
+        )
     return AdamW(
         chosen,
         lr=settings.learning_rate,

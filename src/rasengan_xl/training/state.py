@@ -6,14 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 from torch.optim import Optimizer
 
 from rasengan_xl.adapters.attach import Adapter
 from rasengan_xl.dataset.trace import TraceHash
 from rasengan_xl.errors import OutputError
+from rasengan_xl.tensor_file import UNREADABLE, read_header, read_tensors, write_tensors
 
 _HEADER = "training_state"
 
@@ -31,9 +30,12 @@ class TrainingState:
 
     def save(self, file: Path) -> None:
         """Write the state, whole or not at all."""
-        tensors = {f"adapter.{name}": p.detach() for name, p in self.adapter.parameters.items()}
+        tensors: dict[str, Tensor] = {
+            f"adapter.{name}": p.detach() for name, p in self.adapter.parameters.items()
+        }
         scalars: dict[str, Any] = {}
-        for index, moments in self.optimizer.state_dict()["state"].items():
+        state: dict[int, dict[str, Any]] = self.optimizer.state_dict()["state"]
+        for index, moments in state.items():
             for name, value in moments.items():
                 key = f"optimizer.{index}.{name}"
                 if isinstance(value, Tensor):
@@ -46,10 +48,7 @@ class TrainingState:
             "scaler": self.scaler.state_dict(),
             "optimizer": scalars,
         }
-        draft = file.with_name(f"{file.name}.part")
-        kept = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
-        save_file(kept, draft, metadata={_HEADER: json.dumps(header)})
-        draft.replace(file)
+        write_tensors(file, tensors, {_HEADER: json.dumps(header)})
 
     def restore(self, file: Path) -> None:
         """Take everything from a file that `save` wrote.
@@ -58,10 +57,9 @@ class TrainingState:
             OutputError: The file is not one of ours, or of another adapter.
         """
         try:
-            with safe_open(file, framework="pt") as content:
-                header = json.loads(content.metadata()[_HEADER])
-                tensors = {name: content.get_tensor(name) for name in content.keys()}  # noqa: SIM118
-        except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+            header = json.loads(read_header(file)[_HEADER])
+            tensors = read_tensors(file)
+        except (*UNREADABLE, KeyError, ValueError) as error:
             raise OutputError(f"{file}: is not a checkpoint; start the run anew") from error
         for name, parameter in self.adapter.parameters.items():
             parameter.data.copy_(tensors[f"adapter.{name}"])

@@ -10,6 +10,7 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
@@ -42,7 +43,7 @@ def main() -> None:
         handler = RichHandler(console=progress.console, show_path=False)
         logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[handler])
         logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
-        tasks = {}
+        tasks: dict[str, TaskID] = {}
         for record in pretrain(arguments.work, arguments.out, arguments.device):
             if record.stage not in tasks:
                 tasks[record.stage] = progress.add_task(record.stage, total=record.steps, loss=0.0)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -18,7 +19,7 @@ KL_WEIGHT = 2e-4
 
 
 def train_vae(
-    vae: AutoencoderKL, pictures: Tensor, checkpoint: Path, settings: FitSettings = SETTINGS
+    vae: AutoencoderKL, pictures: Tensor, checkpoint: Path, settings: FitSettings
 ) -> Iterator[FitRecord]:
     """Train the autoencoder in place.
 
@@ -29,29 +30,31 @@ def train_vae(
         settings: How long and how fast.
     """
     device = next(vae.parameters()).device
-    vae.to(memory_format=torch.channels_last)
+    model = cast("Any", vae)
+    model.to(memory_format=torch.channels_last)
 
     def loss_at_step(generator: Generator) -> Tensor:
         chosen = torch.randint(len(pictures), (BATCH_SIZE,), generator=generator)
         truth = to_signed(pictures[chosen]).to(device, memory_format=torch.channels_last)
-        posterior = vae.encode(truth).latent_dist
+        posterior = model.encode(truth).latent_dist
         noise = torch.randn(posterior.mean.shape, generator=generator).to(device)
-        drawn = vae.decode(posterior.mean + posterior.std * noise).sample
+        drawn: Tensor = model.decode(posterior.mean + posterior.std * noise).sample
         absolute, squared = F.l1_loss(drawn, truth), F.mse_loss(drawn, truth)
-        divergence = posterior.kl().mean() / posterior.mean[0].numel()
+        divergence: Tensor = posterior.kl().mean() / posterior.mean[0].numel()
         return absolute + SQUARED_ERROR_WEIGHT * squared + KL_WEIGHT * divergence
 
     yield from fit(vae, loss_at_step, settings, checkpoint)
-    vae.to(memory_format=torch.contiguous_format)
+    model.to(memory_format=torch.contiguous_format)
 
 
 @torch.no_grad()
 def encode_means(vae: AutoencoderKL, pictures: Tensor, batch_size: int = 100) -> Tensor:
     """Encode bytes to unscaled posterior means, [picture, 4, height/4, width/4]."""
     device = next(vae.parameters()).device
-    means = [
-        vae.encode(to_signed(batch).to(device)).latent_dist.mean.cpu()
-        for batch in pictures.split(batch_size)
+    model = cast("Any", vae)
+    means: list[Tensor] = [
+        model.encode(to_signed(batch).to(device)).latent_dist.mean.cpu()
+        for batch in batches(pictures, batch_size)
     ]
     return torch.cat(means)
 
@@ -60,12 +63,20 @@ def encode_means(vae: AutoencoderKL, pictures: Tensor, batch_size: int = 100) ->
 def reconstruction_psnr_db(vae: AutoencoderKL, pictures: Tensor) -> float:
     """Return the mean peak signal-to-noise ratio of decoded pictures, in decibels."""
     device = next(vae.parameters()).device
+    model = cast("Any", vae)
     ratios: list[Tensor] = []
-    for batch in pictures.split(100):
-        drawn = vae.decode(vae.encode(to_signed(batch).to(device)).latent_dist.mean).sample
+    for batch in batches(pictures, 100):
+        posterior = model.encode(to_signed(batch).to(device)).latent_dist
+        drawn: Tensor = model.decode(posterior.mean).sample
         error = (drawn.cpu().clamp(-1, 1) - to_signed(batch)).square().mean(dim=(1, 2, 3))
         ratios.append(10 * torch.log10(4.0 / error))
     return torch.cat(ratios).mean().item()
+
+
+def batches(rows: Tensor, size: int) -> Iterator[Tensor]:
+    """Cut a tensor into batches along its first dimension."""
+    for start in range(0, len(rows), size):
+        yield rows[start : start + size]
 
 
 def to_signed(pictures: Tensor) -> Tensor:

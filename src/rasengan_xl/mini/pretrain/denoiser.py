@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
@@ -13,7 +14,7 @@ from rasengan_xl.mini.architecture import build_scheduler
 from rasengan_xl.mini.pretrain.fitting import FitRecord, FitSettings, fit
 from rasengan_xl.mini.world.portraits import PICTURE_SIZE
 
-SETTINGS = FitSettings(steps=8_000, learning_rate=1.5e-3, seed=3, warmup_steps=300, ema_decay=0.999)
+SETTINGS = FitSettings(steps=5_000, learning_rate=1.5e-3, seed=3, warmup_steps=300, ema_decay=0.999)
 BATCH_SIZE = 32
 EMPTY_CAPTION_SHARE = 0.1
 """Share of pictures trained with zeroed text, for classifier-free guidance."""
@@ -38,11 +39,12 @@ def train_unet(
     unet: UNet2DConditionModel,
     portraits: EncodedPortraits,
     checkpoint: Path,
-    settings: FitSettings = SETTINGS,
+    settings: FitSettings,
 ) -> Iterator[FitRecord]:
     """Train the UNet in place, computing in bfloat16 over float32 weights."""
     device = next(unet.parameters()).device
-    unet.to(memory_format=torch.channels_last)
+    model = cast("Any", unet)
+    model.to(memory_format=torch.channels_last)
     alpha_bars = build_scheduler().alphas_cumprod
 
     def loss_at_step(generator: Generator) -> Tensor:
@@ -59,7 +61,7 @@ def train_unet(
         }
         prompts = (portraits.prompts[chosen].float() * kept[:, None, None]).to(device)
         with torch.autocast(device.type, torch.bfloat16):
-            predicted = unet(
+            predicted: Tensor = model(
                 noised.to(device, memory_format=torch.channels_last),
                 timesteps.to(device),
                 prompts,
@@ -70,7 +72,7 @@ def train_unet(
         return (errors * (snr.clamp(max=SNR_CAP) / snr)).mean()
 
     yield from fit(unet, loss_at_step, settings, checkpoint)
-    unet.to(memory_format=torch.contiguous_format)
+    model.to(memory_format=torch.contiguous_format)
 
 
 def _stratified_timesteps(count: int, generator: Generator) -> Tensor:

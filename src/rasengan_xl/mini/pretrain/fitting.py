@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Generator, Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 from torch.optim import AdamW
+
+from rasengan_xl.tensor_file import read_tensors, write_tensors
 
 LossAtStep = Callable[[Generator], Tensor]
 
@@ -49,8 +50,8 @@ class RunningAverage:
     def update(self, step: int) -> None:
         """Move towards the module's present weights."""
         decay = min(self.decay, (1 + step) / (10 + step))
-        parameters = [p.detach() for p in self.module.parameters()]
-        torch._foreach_lerp_(self.values, parameters, 1 - decay)
+        for value, parameter in zip(self.values, self.module.parameters(), strict=True):
+            value.lerp_(parameter, 1 - decay)
 
     @torch.no_grad()
     def copy_to_module(self) -> None:
@@ -112,14 +113,11 @@ def _keep(
     state |= {f"average.{i}": value for i, value in enumerate(average.values)}
     for i, moments in optimizer.state_dict()["state"].items():
         state |= {f"optimizer.{i}.{name}": value for name, value in moments.items()}
-    draft = file.with_suffix(".part")
-    tensors = {name: value.contiguous() for name, value in state.items()}
-    save_file(tensors, draft, metadata={"step": str(step)})
-    draft.replace(file)
+    write_tensors(file, state, {"step": str(step)})
 
 
 def _restore(module: nn.Module, optimizer: AdamW, average: RunningAverage, file: Path) -> int:
-    state = load_file(file)
+    state = read_tensors(file)
     part = {name: value for name, value in state.items() if name.startswith("module.")}
     module.load_state_dict({name.removeprefix("module."): value for name, value in part.items()})
     for i, value in enumerate(average.values):

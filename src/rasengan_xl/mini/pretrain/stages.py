@@ -5,13 +5,14 @@ import logging
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar, cast
 
 import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from diffusers.pipelines.stable_diffusion_xl.pipeline_stable_diffusion_xl import (
     StableDiffusionXLPipeline,
 )
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import CLIPTokenizer
 
 from rasengan_xl.mini import architecture
@@ -32,6 +33,7 @@ VAE_PICTURES_PER_STYLE = 1_600
 UNET_PICTURES = {"plain": 12_000, "pencil": 2_000, "watercolour": 2_000, "poster": 2_000}
 HELD_OUT_PICTURES_PER_STYLE = 100
 
+Module = TypeVar("Module", bound=nn.Module)
 Tokenizers = tuple[CLIPTokenizer, CLIPTokenizer]
 
 logger = logging.getLogger(__name__)
@@ -58,9 +60,10 @@ def pretrain(work: Path, out: Path, device: torch.device) -> Iterator[StageProgr
     work.mkdir(parents=True, exist_ok=True)
     tokenizers, encoders = yield from _text_stage(work, device)
     vae = yield from _vae_stage(work, device)
-    unet = architecture.build_unet().to(device)
+    torch.manual_seed(denoiser.SETTINGS.seed)
+    unet = _on(device, architecture.build_unet())
     portraits = _encode_portraits(work, vae, tokenizers, encoders)
-    steps = denoiser.train_unet(unet, portraits, work / "unet.safetensors")
+    steps = denoiser.train_unet(unet, portraits, work / "unet.safetensors", denoiser.SETTINGS)
     yield from _progress("unet", denoiser.SETTINGS.steps, steps)
 
     save_model(
@@ -72,7 +75,7 @@ def pretrain(work: Path, out: Path, device: torch.device) -> Iterator[StageProgr
             tokenizer=tokenizers[0],
             tokenizer_2=tokenizers[1],
             unet=unet,
-            scheduler=architecture.build_scheduler(),
+            scheduler=cast("Any", architecture.build_scheduler()),
             add_watermarker=False,
         ),
     )
@@ -96,15 +99,17 @@ def save_model(out: Path, pipeline: StableDiffusionXLPipeline) -> None:
 def _text_stage(
     work: Path, device: torch.device
 ) -> Generator[StageProgress, None, tuple[Tokenizers, text.TextStage]]:
-    styles = dict.fromkeys(text.CAPTION_STYLES, CAPTIONS_PER_STYLE)
+    styles: dict[str, int] = dict.fromkeys(text.CAPTION_STYLES, CAPTIONS_PER_STYLE)
     subjects = choose_subjects(styles, FIRST_TRAINING_SEED)
     tokenizers = train_tokenizers(text.caption_subjects(subjects))
     first = tokenizers[0]
     torch.manual_seed(text.SETTINGS.seed)
     stage = text.TextStage(
-        *architecture.build_text_encoders(len(first), first.bos_token_id, first.eos_token_id)
+        *architecture.build_text_encoders(len(first), *text.ends_of_caption(first))
     ).to(device)
-    steps = text.train_text_encoders(stage, tokenizers, subjects, work / "text.safetensors")
+    steps = text.train_text_encoders(
+        stage, tokenizers, subjects, work / "text.safetensors", text.SETTINGS
+    )
     yield from _progress("text encoders", text.SETTINGS.steps, steps)
     return tokenizers, stage
 
@@ -115,8 +120,10 @@ def _vae_stage(work: Path, device: torch.device) -> Generator[StageProgress, Non
         choose_subjects(styles, FIRST_TRAINING_SEED), work / "vae-pictures.npy"
     )
     torch.manual_seed(autoencoder.SETTINGS.seed)
-    vae = architecture.build_vae().to(device)
-    steps = autoencoder.train_vae(vae, torch.from_numpy(pictures), work / "vae.safetensors")
+    vae = _on(device, architecture.build_vae())
+    steps = autoencoder.train_vae(
+        vae, torch.from_numpy(pictures), work / "vae.safetensors", autoencoder.SETTINGS
+    )
     yield from _progress("vae", autoencoder.SETTINGS.steps, steps)
     for style in HANDS:
         held_out = choose_subjects({style: HELD_OUT_PICTURES_PER_STYLE}, FIRST_HELD_OUT_SEED)
@@ -135,10 +142,11 @@ def _encode_portraits(
     pictures = draw_pictures(subjects, work / "unet-pictures.npy")
     means = autoencoder.encode_means(vae, torch.from_numpy(pictures))
     plain = means[: UNET_PICTURES["plain"]]
-    vae.register_to_config(scaling_factor=round(1 / plain.std().item(), 4))
+    scaling_factor = round(1 / plain.std().item(), 4)
+    vae.register_to_config(scaling_factor=scaling_factor)
     prompts, pooled_prompts = _encode_captions(subjects, tokenizers, encoders)
     return denoiser.EncodedPortraits(
-        latents=means * vae.config.scaling_factor, prompts=prompts, pooled_prompts=pooled_prompts
+        latents=means * scaling_factor, prompts=prompts, pooled_prompts=pooled_prompts
     )
 
 
@@ -153,13 +161,17 @@ def _encode_captions(
     ids = [text.tokenize(t, text.caption_subjects(subjects)).to(device) for t in tokenizers]
     prompts: list[Tensor] = []
     pooled: list[Tensor] = []
-    for first_ids, second_ids in zip(*(i.split(250) for i in ids), strict=True):
+    for first_ids, second_ids in zip(*(autoencoder.batches(i, 250) for i in ids), strict=True):
         first = encoders.first(first_ids, output_hidden_states=True)
         second = encoders.second(second_ids, output_hidden_states=True)
         states = torch.cat([first.hidden_states[-2], second.hidden_states[-2]], dim=-1)
         prompts.append(states.half().cpu())
         pooled.append(second.text_embeds.cpu())
     return torch.cat(prompts), torch.cat(pooled)
+
+
+def _on(device: torch.device, module: Module) -> Module:
+    return cast("Any", module).to(device)
 
 
 def _progress(stage: str, steps: int, records: Iterator[FitRecord]) -> Iterator[StageProgress]:

@@ -6,6 +6,7 @@ attributes: linear readers on their states must name every attribute of the scen
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -76,7 +77,7 @@ def train_text_encoders(
     tokenizers: tuple[CLIPTokenizer, CLIPTokenizer],
     subjects: Sequence[Subject],
     checkpoint: Path,
-    settings: FitSettings = SETTINGS,
+    settings: FitSettings,
 ) -> Iterator[FitRecord]:
     """Train both encoders in place on the captions of the subjects."""
     device = next(stage.parameters()).device
@@ -120,9 +121,16 @@ def caption_subjects(subjects: Sequence[Subject]) -> list[str]:
     return [write_caption(draw_scene(subject.seed), subject.style) for subject in subjects]
 
 
+def ends_of_caption(tokenizer: CLIPTokenizer) -> tuple[int, int]:
+    """Return the numbers of the tokens that open and close a caption."""
+    untyped = cast("Any", tokenizer)
+    return untyped.bos_token_id, untyped.eos_token_id
+
+
 def tokenize(tokenizer: CLIPTokenizer, captions: list[str]) -> Tensor:
     """Return token numbers, [caption, MAX_TOKENS]."""
-    return tokenizer(captions, padding="max_length", truncation=True, return_tensors="pt").input_ids
+    cut = cast("Any", tokenizer)
+    return cut(captions, padding="max_length", truncation=True, return_tensors="pt").input_ids
 
 
 def _answers(subject: Subject) -> list[int]:

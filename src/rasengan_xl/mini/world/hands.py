@@ -1,7 +1,7 @@
 """Five hands that draw the same shapes: plain, shinobi, pencil, watercolour and poster."""
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -234,6 +234,6 @@ def _scale(colour: Colour, factor: float) -> Colour:
     return _clip(value * factor for value in colour)
 
 
-def _clip(values) -> Colour:
+def _clip(values: Iterable[float]) -> Colour:
     red, green, blue = (min(255, max(0, round(value))) for value in values)
     return red, green, blue

@@ -1,0 +1,95 @@
+"""The verbs of the command line as functions, for notebooks and programs.
+
+Each runs to its end and returns what it made.  To follow the work, iterate what it is built
+on: `run_training`, `run_comparison`, `encode_dataset` and `draw_pairs` yield as they go.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rasengan_xl.comparison.execute import run_comparison
+from rasengan_xl.comparison.result import RESULT_FILE, Comparison
+from rasengan_xl.config.comparison import load_comparison
+from rasengan_xl.config.recipe import load_recipe
+from rasengan_xl.config.requests import picture_settings
+from rasengan_xl.dataset.encoded import encode_dataset
+from rasengan_xl.generation.pairs import DrawnPair, draw_pairs, find_ground
+from rasengan_xl.generation.pipeline import MemorySavings
+from rasengan_xl.report.page import write_report
+from rasengan_xl.runs.folder import RunFolder, read_record
+from rasengan_xl.runs.records import DatasetFacts, RunSummary
+from rasengan_xl.sdxl.compute import choose_compute
+from rasengan_xl.sdxl.model_folder import find_model
+from rasengan_xl.training.run import run_training
+
+
+def compare(name: str = "mini", overrides: Sequence[str] = (), *, out: Path) -> Comparison:
+    """Train every arm under identical conditions, and write the page.
+
+    Args:
+        name: A comparison's name or TOML file.
+        overrides: `dotted.key=value` items.
+        out: Folder for runs, pictures, `comparison.json` and `report.html`.
+    """
+    for _ in run_comparison(load_comparison(name, overrides), out):
+        pass
+    write_report(out)
+    return read_record(Comparison, out / RESULT_FILE)
+
+
+def train(
+    recipe: str, overrides: Sequence[str] = (), *, out: Path, resume: bool = False
+) -> RunSummary:
+    """Train one adapter into the folder `out`.
+
+    Args:
+        recipe: A recipe's name or TOML file.
+        overrides: `dotted.key=value` items.
+        out: The run's folder.
+        resume: Continue the run that the folder holds.
+    """
+    folder = RunFolder(out)
+    for _ in run_training(load_recipe(recipe, overrides), folder, resume=resume):
+        pass
+    return read_record(RunSummary, folder.summary_file)
+
+
+def generate(
+    adapter: Path,
+    prompts: Sequence[str],
+    *,
+    out: Path,
+    seeds: Sequence[int] = (0,),
+    base_model: str | None = None,
+    savings: MemorySavings | None = None,
+) -> list[DrawnPair]:
+    """Draw base beside adapted, from the same noise.
+
+    Args:
+        adapter: A run's folder or an adapter's file.
+        prompts: What to draw.
+        out: Folder for the pictures.
+        seeds: Each prompt is drawn once per seed.
+        base_model: What to draw on, if not what the run was trained on.
+        savings: Ways to draw in less memory.
+    """
+    pictures = picture_settings(prompts=tuple(prompts), seeds=tuple(seeds))
+    ground = find_ground(adapter, base_model)
+    return list(draw_pairs(adapter, ground, pictures, out, savings or MemorySavings()))
+
+
+def report(folder: Path) -> Path:
+    """Rebuild a comparison's page from its numbers, and return the page."""
+    return write_report(folder)
+
+
+def prepare(recipe: str, overrides: Sequence[str] = ()) -> DatasetFacts:
+    """Check a dataset and encode it once."""
+    settings = load_recipe(recipe, overrides)
+    model = find_model(settings.base_model, settings.base_revision)
+    work = encode_dataset(settings, model, choose_compute(settings.compute))
+    while True:
+        try:
+            next(work)
+        except StopIteration as end:
+            return end.value.facts

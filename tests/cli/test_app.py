@@ -1,0 +1,147 @@
+import subprocess
+import sys
+import time
+
+import pytest
+from PIL import Image
+
+
+def rasengan(*arguments, **options):
+    command = (sys.executable, "-m", "rasengan_xl", *map(str, arguments))
+    return subprocess.run(command, capture_output=True, text=True, check=False, **options)
+
+
+VERBS = ["compare", "train", "generate", "report", "prepare", "recipes"]
+
+
+def test_help_names_every_verb_and_loads_nothing_heavy():
+    answer = rasengan("--help")
+    assert answer.returncode == 0
+    assert all(verb in answer.stdout for verb in VERBS)
+    code = "import sys, rasengan_xl.cli.app; sys.exit('torch' in sys.modules)"
+    assert subprocess.run((sys.executable, "-c", code), check=False).returncode == 0
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_explains_itself(verb):
+    answer = rasengan(verb, "--help")
+    assert answer.returncode == 0
+    assert "Usage" in answer.stdout
+
+
+def small(tiny_model, picture_folder):
+    return [
+        f"--set=base_model={tiny_model}",
+        f"--set=dataset.source={picture_folder}",
+        "--set=dataset.resolution=32",
+        "--set=dataset.held_out_minimum=3",
+        "--set=training.steps=3",
+        "--set=training.warmup_steps=0",
+        "--set=evaluation.pictures=1",
+    ]
+
+
+@pytest.mark.slow
+def test_a_run_is_trained_resumed_and_drawn_with(tiny_model, picture_folder, tmp_path):
+    options = [*small(tiny_model, picture_folder), "--out", tmp_path / "run"]
+    trained = rasengan("train", "mini-lora", *options)
+    assert trained.returncode == 0, trained.stderr
+    again = rasengan("train", "mini-lora", *options)
+    assert again.returncode == 2
+    assert "already holds something" in again.stderr
+    out = tmp_path / "pictures"
+    drawn = rasengan(
+        *("generate", tmp_path / "run", "--prompt", "a ninja", "--steps", 2, "--out", out),
+        *("--vae-slicing", "--attention-slicing"),
+    )
+    assert drawn.returncode == 0, drawn.stderr
+    pictures = sorted(file.name for file in out.iterdir())
+    assert pictures == ["000-seed0-adapted.png", "000-seed0-base.png", "000-seed0-pair.png"]
+
+
+@pytest.fixture
+def bad_inputs(tiny_model, picture_folder, tmp_path):
+    """Commands that a user may get wrong, and what must be in the one line of the answer."""
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    uncaptioned = tmp_path / "uncaptioned"
+    uncaptioned.mkdir()
+    Image.new("RGB", (40, 40)).save(uncaptioned / "one.png")
+    unreadable = tmp_path / "unreadable"
+    unreadable.mkdir()
+    (unreadable / "one.png").write_bytes(b"no picture")
+    (unreadable / "one.txt").write_text("a ninja")
+    good = small(tiny_model, picture_folder)
+    out = ["--out", tmp_path / "out"]
+
+    def train(*changes):
+        return ["train", "mini-lora", *good, *(f"--set={c}" for c in changes), *out]
+
+    return {
+        "misspelt key": (train("adapter.rnak=1"), "did you mean 'rank'"),
+        "wrong type": (train("training.steps=many"), "training.steps = 'many'"),
+        "unknown recipe": (["train", "nothing", *out], "unknown recipe 'nothing'"),
+        "unknown comparison": (["compare", "nothing", *out], "unknown recipe 'nothing'"),
+        "missing model": (train("base_model=./nowhere"), "./nowhere"),
+        "not a model": (train(f"base_model={empty}"), "model_index.json is missing"),
+        "empty dataset": (train(f"dataset.source={empty}"), "empty"),
+        "no caption": (train(f"dataset.source={uncaptioned}"), "one.png: no caption"),
+        "unreadable": (train(f"dataset.source={unreadable}"), "one.png"),
+        "no such layer": (train('adapter.targets=["to_x"]'), "'to_x' matches no layer"),
+        "no cuda": (train("compute.device=cuda"), "sees no GPU"),
+        "no run": (["generate", empty, "--prompt", "x"], "--base"),
+        "no comparison": (["report", empty], "comparison.json"),
+        "bad size": (["generate", empty, "--prompt", "x", "--size", "33"], "size = 33"),
+    }
+
+
+@pytest.mark.slow
+def test_each_mistake_is_one_clear_line_and_nothing_is_written(bad_inputs, tmp_path):
+    environment = {"CUDA_VISIBLE_DEVICES": ""}
+    import os
+
+    for mistake, (command, expected) in bad_inputs.items():
+        answer = rasengan(*command, env={**os.environ, **environment})
+        assert answer.returncode == 2, (mistake, answer.stderr)
+        lines = [line for line in answer.stderr.splitlines() if line.strip()]
+        assert len(lines) == 1, (mistake, answer.stderr)
+        assert lines[0].startswith("error: "), (mistake, answer.stderr)
+        assert expected in lines[0], (mistake, lines[0])
+        assert not (tmp_path / "out").exists(), mistake
+
+
+@pytest.mark.slow
+def test_ctrl_c_leaves_a_run_that_can_be_continued(tiny_model, picture_folder, tmp_path):
+    import signal
+
+    run = tmp_path / "run"
+    options = [*small(tiny_model, picture_folder), "--set=training.steps=400", "--out", run]
+    command = (sys.executable, "-m", "rasengan_xl", "train", "mini-lora", *map(str, options))
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    deadline = time.monotonic() + 120
+    while not (run / "steps.jsonl").exists():
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert stderr.decode().strip() == "stopped"
+    assert {"checkpoint.safetensors", "pytorch_lora_weights.safetensors", "summary.json"} <= {
+        file.name for file in run.iterdir()
+    }
+
+
+def test_recipes_are_listed_shown_and_copied(tmp_path):
+    listed = rasengan("recipes").stdout
+    assert "qlora-aggressive" in listed
+    assert "naruto-sdxl" in listed
+    assert "[adapter]" in rasengan("recipes", "show", "mini-base").stdout or "[training]" in (
+        rasengan("recipes", "show", "mini-base").stdout
+    )
+    copied = rasengan("recipes", "copy", "mini-lora", tmp_path / "mine.toml")
+    assert copied.returncode == 0
+    assert (tmp_path / "mine.toml").exists()
+    unknown = rasengan("recipes", "show", "minni-lora")
+    assert unknown.returncode == 2
+    assert "did you mean 'mini-lora'" in unknown.stderr
