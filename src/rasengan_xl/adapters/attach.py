@@ -3,6 +3,7 @@
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any, cast
 
 import torch
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
@@ -67,7 +68,7 @@ def attach_adapter(unet: UNet2DConditionModel, settings: AdapterSettings, seed: 
 
 def check_targets(unet: nn.Module, targets: tuple[str, ...]) -> None:
     """Refuse a target that matches nothing, or something an adapter cannot sit on."""
-    modules: dict[str, nn.Module] = dict(unet.named_modules())
+    modules: dict[str, nn.Module] = dict(cast("Any", unet).named_modules())
     for target in targets:
         matched = [name for name in modules if name == target or name.endswith(f".{target}")]
         if not matched:

@@ -4,6 +4,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from rasengan_xl.comparison.orders import USER_ERROR_STATUS, Order, decode_line
@@ -40,8 +41,9 @@ def run_worker(order: Order, log: Path | None = None) -> Iterator[StageProgress 
         assert process.stdout is not None
         mistake = ""
         try:
-            process.stdin.write(order.model_dump_json())
-            process.stdin.close()
+            with suppress(BrokenPipeError):  # it died at once: its status will tell
+                process.stdin.write(order.model_dump_json())
+                process.stdin.close()
             for line in process.stdout:
                 answer = decode_line(line)
                 if isinstance(answer, str):

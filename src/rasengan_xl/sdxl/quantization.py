@@ -29,7 +29,7 @@ def quantize_linears(unet: UNet2DConditionModel, compute: Compute) -> None:
 
 def linears_to_quantize(unet: UNet2DConditionModel) -> list[tuple[str, nn.Linear]]:
     """List the linear layers that NF4 stores in 4 bits."""
-    modules: dict[str, nn.Module] = dict(unet.named_modules())
+    modules: dict[str, nn.Module] = dict(cast("Any", unet).named_modules())
     return [(name, layer) for name, layer in modules.items() if isinstance(layer, nn.Linear)]
 
 

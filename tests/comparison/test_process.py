@@ -1,0 +1,78 @@
+import pytest
+
+from rasengan_xl.comparison import process
+from rasengan_xl.comparison.orders import (
+    ORDERS,
+    Train,
+    decode_line,
+    encode_error,
+    encode_progress,
+)
+from rasengan_xl.comparison.process import WorkerFailedError, run_worker
+from rasengan_xl.config.settings import RunSettings
+from rasengan_xl.runs.records import StageProgress, StepRecord
+
+STAGE = StageProgress(stage="encode", done=1, total=2)
+STEP = StepRecord(
+    step=1, loss=0.1, gradient_norm=None, learning_rate=1e-4, seconds=0.5, peak_memory_gib=1.0
+)
+
+
+@pytest.mark.parametrize("record", [STAGE, STEP])
+def test_progress_survives_the_way_between_two_processes(record):
+    assert decode_line(encode_progress(record)) == record
+
+
+def test_an_error_comes_as_its_message():
+    assert decode_line(encode_error("no such file: mend it")) == "no such file: mend it"
+
+
+def test_an_order_survives_the_way_between_two_processes(tmp_path):
+    order = Train(settings=RunSettings(seed=3), folder=tmp_path)
+    assert ORDERS.validate_json(order.model_dump_json()) == order
+
+
+@pytest.fixture
+def worker(monkeypatch, tmp_path):
+    """Put a shell script in the place of the worker's Python."""
+
+    def become(script):
+        file = tmp_path / "worker"
+        file.write_text(f"#!/bin/sh\n{script}\n")
+        file.chmod(0o755)
+        monkeypatch.setattr(process.sys, "executable", str(file))
+        return Train(settings=RunSettings(), folder=tmp_path)
+
+    return become
+
+
+def test_what_a_worker_says_is_passed_on(worker):
+    order = worker(f"cat >/dev/null; echo '{encode_progress(STAGE)}'; echo '{encode_progress(STEP)}'")
+    assert list(run_worker(order)) == [STAGE, STEP]
+
+
+def test_a_worker_that_is_killed_is_an_error_that_guesses_at_memory(worker):
+    with pytest.raises(WorkerFailedError, match="signal 9 .out of memory"):
+        list(run_worker(worker("kill -9 $$")))
+
+
+def test_a_crash_is_told_by_its_last_line_and_kept_in_the_log(worker, tmp_path):
+    log = tmp_path / "logs" / "arm.log"
+    with pytest.raises(WorkerFailedError, match="^ValueError: bad$") as caught:
+        list(run_worker(worker("echo traceback >&2; echo 'ValueError: bad' >&2; exit 1"), log))
+    assert not caught.value.by_user
+    assert log.read_text() == "traceback\nValueError: bad\n"
+
+
+def test_a_mistake_of_the_users_keeps_its_words(worker):
+    order = worker(f"echo '{encode_error('a.toml: mend it')}'; exit 2")
+    with pytest.raises(WorkerFailedError, match="a.toml: mend it") as caught:
+        list(run_worker(order))
+    assert caught.value.by_user
+
+
+def test_a_worker_whose_progress_nobody_reads_is_stopped(worker):
+    order = worker(f"cat >/dev/null; echo '{encode_progress(STAGE)}'; exec sleep 60")
+    progress = run_worker(order)
+    assert next(progress) == STAGE
+    progress.close()
