@@ -78,11 +78,6 @@ def generate(
     return list(draw_pairs(adapter, ground, pictures, out, savings or MemorySavings()))
 
 
-def report(folder: Path) -> Path:
-    """Rebuild a comparison's page from its numbers, and return the page."""
-    return write_report(folder)
-
-
 def prepare(recipe: str, overrides: Sequence[str] = ()) -> DatasetFacts:
     """Check a dataset and encode it once."""
     settings = load_recipe(recipe, overrides)

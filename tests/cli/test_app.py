@@ -117,16 +117,17 @@ def test_ctrl_c_leaves_a_run_that_can_be_continued(tiny_model, picture_folder, t
     run = tmp_path / "run"
     options = [*small(tiny_model, picture_folder), "--set=training.steps=400", "--out", run]
     command = (sys.executable, "-m", "rasengan_xl", "train", "mini-lora", *map(str, options))
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 120
     while not (run / "steps.jsonl").exists():
         assert process.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
-    _, stderr = process.communicate(timeout=60)
+    stdout, stderr = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert stderr.decode().strip() == "stopped"
+    assert "continue with --resume" in stdout
+    assert "Traceback" not in stderr
     assert {"checkpoint.safetensors", "pytorch_lora_weights.safetensors", "summary.json"} <= {
         file.name for file in run.iterdir()
     }

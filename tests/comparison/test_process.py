@@ -47,7 +47,9 @@ def worker(monkeypatch, tmp_path):
 
 
 def test_what_a_worker_says_is_passed_on(worker):
-    order = worker(f"cat >/dev/null; echo '{encode_progress(STAGE)}'; echo '{encode_progress(STEP)}'")
+    order = worker(
+        f"cat >/dev/null; echo '{encode_progress(STAGE)}'; echo '{encode_progress(STEP)}'"
+    )
     assert list(run_worker(order)) == [STAGE, STEP]
 
 

@@ -38,15 +38,15 @@ def test_content_decides_and_not_the_order():
 
 
 def test_a_new_picture_moves_at_most_one_across():
-    before = set(split_held_out(PICTURES, 0, 10)[1])
-    after = set(split_held_out([*PICTURES, picture("new.png")], 0, 10)[1])
+    before = set(split_held_out(PICTURES, 0.0, 10)[1])
+    after = set(split_held_out([*PICTURES, picture("new.png")], 0.0, 10)[1])
     assert len(before - after) <= 1
 
 
 def test_copies_of_a_picture_are_never_in_both_parts():
     copies = [picture(f"{number}-{copy}", str(number)) for number in range(12) for copy in "abc"]
     for minimum in range(1, 30):
-        train, held_out = split_held_out(copies, 0, minimum)
+        train, held_out = split_held_out(copies, 0.0, minimum)
         assert len(held_out) == -(-minimum // 3) * 3
         held_out_digests = {each.picture_digest for each in held_out}
         assert held_out_digests.isdisjoint(each.picture_digest for each in train)
@@ -57,7 +57,7 @@ def test_a_split_that_leaves_nothing_to_train_on_is_refused():
         split_held_out(PICTURES[:12], 0.05, 16)
     same = [picture(name, "same") for name in "abc"]
     with pytest.raises(DatasetError, match=r"1 of 3 .*copies of one picture together"):
-        split_held_out(same, 0, 1)
+        split_held_out(same, 0.0, 1)
 
 
 def test_the_fingerprint_knows_pictures_captions_and_order():

@@ -116,6 +116,7 @@ def test_offloading_without_a_gpu_is_refused(tiny_model):
         load_pipeline(find_model(str(tiny_model)), CPU, MemorySavings(offload=True))
 
 
+@pytest.mark.filterwarnings("ignore:While injecting the PEFT adapters")
 def test_an_adapter_of_another_base_is_refused(run, tiny_model):
     from rasengan_xl.mini import MODEL_FOLDER
 

@@ -13,7 +13,6 @@ from rasengan_xl.cli.quiet import quieten_imports
 from rasengan_xl.errors import RasenganError
 
 USER_ERROR_STATUS = 2
-INTERRUPTED_STATUS = 130
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -112,7 +111,9 @@ def report(
     from rasengan_xl.cli.console import console
     from rasengan_xl.report.page import write_report
 
-    console.print(f"The page is {write_report(folder)}", markup=False, highlight=False)
+    console.print(
+        f"The page is {write_report(folder)}", markup=False, highlight=False, soft_wrap=True
+    )
 
 
 @app.command()
@@ -162,9 +163,6 @@ def main() -> None:
     except RasenganError as error:
         typer.echo(f"error: {error}", err=True)
         sys.exit(USER_ERROR_STATUS)
-    except KeyboardInterrupt:
-        typer.echo("stopped", err=True)
-        sys.exit(INTERRUPTED_STATUS)
 
 
 if __name__ == "__main__":

@@ -58,7 +58,7 @@ class ProgressBoard:
             self._stages[part] = stage
             name = f"{part}: {stage}" if part else stage
             self._progress.reset(task, total=total, description=name)
-        self._progress.update(task, completed=done)
+        self._progress.update(task, completed=done, total=total)
 
 
 @contextmanager

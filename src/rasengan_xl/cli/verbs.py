@@ -38,7 +38,7 @@ def show_comparison(settings: ComparisonSettings, folder: Path) -> None:
                 arm = settings.arms.get(event.part)
                 board.show(event.record, event.part, arm.training.steps if arm else 0)
     page = write_report(folder)
-    console.print(f"The page is {page}", markup=False, highlight=False)
+    console.print(f"The page is {page}", markup=False, highlight=False, soft_wrap=True)
     if failed:
         sys.exit(FAILED_STATUS)
 
@@ -62,10 +62,18 @@ def show_training(settings: RunSettings, path: Path, *, resume: bool) -> None:
 
     quieten_progress_bars()
     folder = RunFolder(path)
-    with progress_board() as board:
-        for record in stop_on_interrupt(run_training(settings, folder, resume=resume)):
-            board.show(record, steps=settings.training.steps)
-    console.print(f"The adapter is {folder.adapter_file}", markup=False, highlight=False)
+    try:
+        with progress_board() as board:
+            for record in stop_on_interrupt(run_training(settings, folder, resume=resume)):
+                board.show(record, steps=settings.training.steps)
+    except KeyboardInterrupt:
+        if folder.checkpoint_file.exists():
+            told = f"Stopped: {path} holds what was learnt so far; continue with --resume"
+            console.print(told, markup=False, highlight=False, soft_wrap=True)
+        raise
+    console.print(
+        f"The adapter is {folder.adapter_file}", markup=False, highlight=False, soft_wrap=True
+    )
 
 
 def show_preparation(settings: RunSettings) -> None:
@@ -86,7 +94,7 @@ def show_preparation(settings: RunSettings) -> None:
                 facts = end.value.facts
                 break
     for name, value in facts.model_dump().items():
-        console.print(f"{name}: {value}", markup=False, highlight=False)
+        console.print(f"{name}: {value}", markup=False, highlight=False, soft_wrap=True)
 
 
 def show_pairs(
@@ -100,7 +108,7 @@ def show_pairs(
     quieten_progress_bars()
     ground = find_ground(adapter, base)
     for pair in draw_pairs(adapter, ground, pictures, out, savings):
-        console.print(f"{pair.pair}", markup=False, highlight=False)
+        console.print(f"{pair.pair}", markup=False, highlight=False, soft_wrap=True)
 
 
 def show_recipes() -> None:
