@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from rasengan_xl.cli import verbs
-from rasengan_xl.cli.console import describe_step
+from rasengan_xl.cli.console import LineBoard, describe_step
 from rasengan_xl.comparison.execute import ArmEnded, ComparisonProgress
 from rasengan_xl.config.comparison import load_comparison
 from rasengan_xl.runs.records import StageProgress, StepRecord
@@ -54,3 +54,16 @@ def test_what_differs_is_printed_first(capsys):
 
 def test_a_step_is_shown_with_loss_time_and_memory():
     assert describe_step(STEP) == "loss 0.250 0.50 s/step 1.50 GiB"
+
+
+def test_without_a_terminal_progress_comes_as_a_line_now_and_then(capsys):
+    seconds = iter([0.0, 1.0, 11.0, 12.0, 13.0])
+    board = LineBoard(clock=lambda: next(seconds))
+    for done in (1, 2, 3, 4):
+        board.show(StageProgress(stage="encode", done=done, total=9), "prepare")
+    board.show(STEP, "lora", steps=5)
+    assert capsys.readouterr().out.splitlines() == [
+        "prepare: encode 1/9",
+        "prepare: encode 3/9",
+        "lora: train 1/5 loss 0.250 0.50 s/step 1.50 GiB",
+    ]

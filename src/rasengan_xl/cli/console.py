@@ -1,6 +1,7 @@
 """How the command line shows what the library yields."""
 
-from collections.abc import Generator
+import time
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -16,6 +17,9 @@ from rich.progress import (
 from rasengan_xl.runs.records import StageProgress, StepRecord
 
 console = Console()
+
+SECONDS_BETWEEN_LINES = 10.0
+"""Where no bar can be drawn."""
 
 
 class ProgressBoard:
@@ -61,9 +65,42 @@ class ProgressBoard:
         self._progress.update(task, completed=done, total=total)
 
 
+class LineBoard:
+    """The same as lines of text, for notebooks, logs and pipes, which cannot redraw a bar."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._stage = ""
+        self._next_line = 0.0
+
+    def show(self, record: StageProgress | StepRecord, part: str = "", steps: int = 0) -> None:
+        """Print a line when a stage begins or ends, and every few seconds in between."""
+        if isinstance(record, StepRecord):
+            stage, done, total, detail = "train", record.step, steps, describe_step(record)
+        else:
+            stage, done, total, detail = record.stage, record.done, record.total, ""
+        name = f"{part}: {stage}" if part else stage
+        now = self._clock()
+        if name == self._stage and done < total and now < self._next_line:
+            return
+        self._stage, self._next_line = name, now + SECONDS_BETWEEN_LINES
+        self.say(f"{name} {done}/{total} {detail}".rstrip())
+
+    def finish(self, part: str, outcome: str) -> None:
+        """Say how a part ended."""
+        self.say(f"{part}: {outcome}")
+
+    def say(self, text: str) -> None:
+        """Print a line."""
+        console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
 @contextmanager
-def progress_board() -> Generator[ProgressBoard]:
+def progress_board() -> Generator[ProgressBoard | LineBoard]:
     """Show progress while the work in the block goes on."""
+    if not console.is_terminal:
+        yield LineBoard()
+        return
     columns = (
         TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=12),
