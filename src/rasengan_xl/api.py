@@ -20,6 +20,7 @@ from rasengan_xl.runs.folder import RunFolder, read_record
 from rasengan_xl.runs.records import DatasetFacts, RunSummary
 from rasengan_xl.sdxl.compute import choose_compute
 from rasengan_xl.sdxl.model_folder import find_model
+from rasengan_xl.training.interruption import stop_on_interrupt
 from rasengan_xl.training.run import run_training
 
 
@@ -49,7 +50,7 @@ def train(
         resume: Continue the run that the folder holds.
     """
     folder = RunFolder(out)
-    for _ in run_training(load_recipe(recipe, overrides), folder, resume=resume):
+    for _ in stop_on_interrupt(run_training(load_recipe(recipe, overrides), folder, resume=resume)):
         pass
     return read_record(RunSummary, folder.summary_file)
 

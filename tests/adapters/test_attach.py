@@ -12,11 +12,11 @@ from ..conftest import METHODS
 CPU = Compute(torch.device("cpu"), torch.float32)
 
 
-def unet_output(unet):
+def unet_output(unet, dtype=torch.float32):
     generator = torch.Generator().manual_seed(1)
 
     def draw(*shape):
-        return torch.randn(shape, generator=generator)
+        return torch.randn(shape, generator=generator).to(dtype)
 
     condition = {
         "text_embeds": draw(2, 64),
@@ -42,6 +42,16 @@ def test_a_fresh_adapter_leaves_the_base_output_unchanged(tiny_unet, method):
         base = unet_output(tiny_unet)
     # DoRA divides by a norm and multiplies by it again: equal but for the last bit.
     torch.testing.assert_close(unet_output(tiny_unet), base, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("method", ["lora", "dora"])
+def test_a_fresh_adapter_leaves_a_16_bit_base_exactly_unchanged(tiny_unet, method):
+    adapter = attach(tiny_unet.to(torch.bfloat16), method)
+    with torch.autocast("cpu", torch.bfloat16):
+        fresh = unet_output(tiny_unet, torch.bfloat16)
+        with adapter.disabled():
+            base = unet_output(tiny_unet, torch.bfloat16)
+    assert torch.equal(fresh, base)
 
 
 @pytest.mark.parametrize("method", ["lora", "dora"])

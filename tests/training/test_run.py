@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -44,9 +45,12 @@ def test_a_run_leaves_its_whole_story_in_the_folder(settings, tmp_path):
     assert len(dataset["fingerprint"]) == 64
 
 
+@pytest.mark.parametrize("optimizer", ["adamw", "adamw8bit"])
 @pytest.mark.parametrize("method", METHODS)
-def test_two_steps_and_two_resumed_equal_four(settings, tmp_path, method):
-    chosen = settings(adapter={**METHODS[method], "dropout": 0.1})
+def test_two_steps_and_two_resumed_equal_four(settings, tmp_path, method, optimizer):
+    chosen = settings(
+        adapter={**METHODS[method], "dropout": 0.1, "rank": 64}, training={"optimizer": optimizer}
+    )
     whole, broken = RunFolder(tmp_path / "whole"), RunFolder(tmp_path / "broken")
     expected = steps_of(run_training(chosen, whole))
 
@@ -110,6 +114,16 @@ def test_resuming_with_other_settings_is_refused(settings, tmp_path):
     list(run_training(settings(), folder))
     with pytest.raises(OutputError, match="begun with other settings"):
         list(run_training(settings(seed=8), folder, resume=True))
+
+
+def test_resuming_on_other_pictures_is_refused(settings, tmp_path, picture_folder):
+    pictures = shutil.copytree(picture_folder, tmp_path / "pictures")
+    chosen = settings(dataset={"source": str(pictures)})
+    folder = RunFolder(tmp_path / "run")
+    list(run_training(chosen, folder))
+    (pictures / "00.txt").write_text("somebody else")
+    with pytest.raises(OutputError, match="has changed since this run was begun"):
+        list(run_training(chosen, folder, resume=True))
 
 
 def test_resuming_where_there_is_no_run_is_refused(settings, tmp_path):

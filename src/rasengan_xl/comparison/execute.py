@@ -63,9 +63,12 @@ def run_comparison(
         yield ArmEnded(name, failures.get(name))
 
     finished = [name for name in settings.arms if name not in failures]
+    result = _collect(settings, failures, folder)
+    # The numbers are kept before anything is drawn, which may fail.
+    result.model_copy(update={"pictures": []}).write(folder / RESULT_FILE)
     if finished:
         yield from _draw(settings, finished, folder)
-    _collect(settings, failures, folder).write(folder / RESULT_FILE)
+        result.write(folder / RESULT_FILE)
 
 
 def _draw(
@@ -81,7 +84,10 @@ def _draw(
         for record in run_worker(order, folder / "logs" / "draw.log"):
             yield ComparisonProgress("draw", record)
     except WorkerFailedError as failure:
-        raise RasenganError(f"{folder}: the pictures could not be drawn: {failure}") from failure
+        raise RasenganError(
+            f"{folder}: the pictures could not be drawn: {failure}; "
+            "`rasengan report` shows the numbers"
+        ) from failure
 
 
 def _collect(settings: ComparisonSettings, failures: dict[str, str], folder: Path) -> Comparison:

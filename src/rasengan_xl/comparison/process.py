@@ -35,7 +35,12 @@ def run_worker(order: Order, log: Path | None = None) -> Iterator[StageProgress 
     command = (sys.executable, "-m", "rasengan_xl.comparison.worker")
     with tempfile.TemporaryFile("w+", encoding="utf-8") as errors:
         process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            start_new_session=True,  # a Ctrl-C reaches the worker once, through `_stop`
         )
         assert process.stdin is not None
         assert process.stdout is not None

@@ -1,5 +1,6 @@
 """Loss on held-out pictures over a fixed table of (picture, timestep, noise)."""
 
+import math
 from collections.abc import Generator, Iterator
 
 import torch
@@ -8,6 +9,7 @@ from torch import Tensor
 from rasengan_xl.adapters.attach import Adapter
 from rasengan_xl.config.settings import EvaluationSettings
 from rasengan_xl.dataset.encoded import EncodedPictures
+from rasengan_xl.errors import DivergedError
 from rasengan_xl.runs.records import HeldOutLoss, StageProgress, standard_error
 from rasengan_xl.sdxl.components import NoiseSchedule
 from rasengan_xl.sdxl.compute import Compute
@@ -37,6 +39,11 @@ def measure_held_out_loss(
             adapted.append(denoising_losses(adapter.unet, on_device, schedule).mean().item())
             with adapter.disabled():
                 base.append(denoising_losses(adapter.unet, on_device, schedule).mean().item())
+        if not math.isfinite(adapted[-1]) or not math.isfinite(base[-1]):
+            raise DivergedError(
+                f"held-out picture {len(base)}: the loss is {adapted[-1]}, the base's {base[-1]}; "
+                "lower training.learning_rate, or use compute.precision = 'bf16' or 'fp32'"
+            )
         yield StageProgress(stage="held-out loss", done=len(base), total=count)
     differences = [a - b for a, b in zip(adapted, base, strict=True)]
     return HeldOutLoss(

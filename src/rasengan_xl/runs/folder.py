@@ -58,6 +58,21 @@ class RunFolder:
                 "continue it unchanged, or choose another --out"
             )
 
+    def check_dataset(self, now: DatasetFacts) -> None:
+        """Refuse to continue a run on other pictures than it was begun with.
+
+        Raises:
+            OutputError: The dataset has changed.
+        """
+        if not self.dataset_file.exists():
+            return  # it was stopped before it had seen any
+        begun = read_record(DatasetFacts, self.dataset_file)
+        if begun.fingerprint != now.fingerprint:
+            raise OutputError(
+                f"{self.path}: the dataset {now.source} has changed since this run was begun "
+                f"(see {self.dataset_file.name}); start anew with another --out"
+            )
+
     def read_settings(self) -> RunSettings:
         """Read back what the run depends on."""
         try:

@@ -15,6 +15,7 @@ TOKENIZERS = ("tokenizer", "tokenizer_2")
 TEXT_ENCODERS = ("text_encoder", "text_encoder_2")
 WEIGHTED_PARTS = (*TEXT_ENCODERS, "vae", "unet")
 HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*/[\w.-]+$")
+LATENT_CHANNELS = 4
 _SAMPLED_BYTES = 2**20
 
 
@@ -41,7 +42,7 @@ class ModelFolder:
         """
         digest = hashlib.sha256()
         for part in parts:
-            for file in sorted((self.path / part).iterdir()):
+            for file in sorted(f for f in (self.path / part).iterdir() if f.is_file()):
                 size = file.stat().st_size
                 digest.update(f"{part}/{file.name} {size} ".encode())
                 with file.open("rb") as content:
@@ -132,11 +133,17 @@ def _check(model: ModelFolder) -> None:
                 f"{model.path}: {part}/ holds no .safetensors weights; copy the whole folder, "
                 "or convert it with save_pretrained(safe_serialization=True)"
             )
-    embedding = _read_json(model, "unet/config.json").get("addition_embed_type")
+    unet = _read_json(model, "unet/config.json")
+    embedding = unet.get("addition_embed_type")
     if embedding != "text_time":
         raise ModelError(
             f"{model.path}: unet/config.json has addition_embed_type = {embedding!r}, SDXL has "
             "'text_time'; give an SDXL base model"
+        )
+    if unet.get("in_channels") != LATENT_CHANNELS:
+        raise ModelError(
+            f"{model.path}: its UNet takes {unet.get('in_channels')} channels, an inpainting model "
+            f"perhaps; give an SDXL base model ({LATENT_CHANNELS} channels)"
         )
 
 

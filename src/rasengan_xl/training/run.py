@@ -71,11 +71,14 @@ def run_training(
         _restore(state, folder)
     else:
         folder.start(settings)
+    if resume:
+        folder.check_dataset(dataset.facts)
     folder.write_origin(describe_machine(compute.device), dataset.facts)
     yield StageProgress(stage="load the UNet", done=1, total=1)
 
     yield from _train_and_save(state, task, folder)
     cost = _summarise(state, folder, compute.device)
+    folder.write_summary(cost)  # stands if the measurement below is broken off
     held_out = yield from measure_held_out_loss(
         adapter, dataset.held_out, schedule, compute, settings.evaluation
     )
@@ -104,7 +107,7 @@ def _train_and_save(state: TrainingState, task: Task, folder: RunFolder) -> Iter
         for record in train_steps(state, task):
             folder.append(record)
             if record.step % task.settings.save_every == 0:
-                state.save(folder.checkpoint_file)
+                _save(state, folder)
             yield record
     except GeneratorExit:  # the caller closed the iterator, which it can only between two steps
         _save(state, folder)

@@ -1,9 +1,10 @@
 """All that changes while training, kept so that a run goes on exactly where it stopped."""
 
 import json
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -15,6 +16,7 @@ from rasengan_xl.errors import OutputError
 from rasengan_xl.tensor_file import UNREADABLE, read_header, read_tensors, write_tensors
 
 _HEADER = "training_state"
+_BETWEEN = "/"
 
 
 @dataclass(slots=True, kw_only=True)
@@ -35,13 +37,11 @@ class TrainingState:
         }
         scalars: dict[str, Any] = {}
         state: dict[int, dict[str, Any]] = self.optimizer.state_dict()["state"]
-        for index, moments in state.items():
-            for name, value in moments.items():
-                key = f"optimizer.{index}.{name}"
-                if isinstance(value, Tensor):
-                    tensors[key] = value
-                else:
-                    scalars[key] = value
+        for path, value in _leaves({"optimizer": state}):
+            if isinstance(value, Tensor):
+                tensors[path] = value.clone()  # 8-bit moments share their tables
+            else:
+                scalars[path] = value
         header = {
             "steps_done": self.steps_done,
             "trace": self.trace.state,
@@ -72,11 +72,24 @@ class TrainingState:
         self.steps_done = header["steps_done"]
 
 
+def _leaves(tree: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield every value of nested tables with its path; bitsandbytes nests its moments."""
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            yield from _leaves(cast("dict[Any, Any]", value), f"{prefix}{name}{_BETWEEN}")
+        else:
+            yield f"{prefix}{name}", value
+
+
 def _moments(tensors: dict[str, Tensor], scalars: dict[str, Any]) -> dict[int, dict[str, Any]]:
-    """Sort `optimizer.<index>.<name>` back into the optimizer's own nesting."""
+    """Sort `optimizer/<index>/<name>...` back into the optimizer's own nesting."""
     moments: dict[int, dict[str, Any]] = {}
-    for key, value in (*tensors.items(), *scalars.items()):
-        if key.startswith("optimizer."):
-            _, index, name = key.split(".", 2)
-            moments.setdefault(int(index), {})[name] = value
+    for path, value in (*tensors.items(), *scalars.items()):
+        first, *names = path.split(_BETWEEN)
+        if first == "optimizer":
+            index, *tables, name = names
+            table = moments.setdefault(int(index), {})
+            for inner in tables:
+                table = table.setdefault(inner, {})
+            table[name] = value
     return moments
