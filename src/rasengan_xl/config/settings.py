@@ -99,7 +99,7 @@ class TrainingSettings(Settings):
     caption_dropout: Share = 0.0
     """Share of pictures trained with zeroed text, for classifier-free guidance."""
     gradient_checkpointing: bool = False
-    """Recompute activations in the backward pass: less memory, about a third more time."""
+    """Recompute activations in the backward pass: less memory, more time."""
     save_every: PositiveInt = 100
     """Optimizer steps between two checkpoints."""
 
