@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from importlib.metadata import version
 
 import pytest
 import torch
@@ -39,7 +40,7 @@ def test_a_run_leaves_its_whole_story_in_the_folder(settings, tmp_path):
     assert summary.trainable_parameters == sum(t.numel() for t in adapter_of(folder).values())
     assert summary.held_out_loss.n == 4
     machine = json.loads(folder.machine_file.read_text())
-    assert machine["packages"]["torch"] == torch.__version__.split("+")[0] or machine["packages"]
+    assert machine["packages"]["torch"] == version("torch")
     dataset = json.loads(folder.dataset_file.read_text())
     assert dataset["train"] + dataset["held_out"] == 12
     assert len(dataset["fingerprint"]) == 64
