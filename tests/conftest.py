@@ -105,6 +105,7 @@ def settings(tiny_model: Path, picture_folder: Path):
             "dataset": {
                 "source": str(picture_folder),
                 "resolution": 32,
+                "shapes": "square",
                 "held_out_minimum": 3,
             },
             "adapter": {"rank": 2, "alpha": 4},

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from rasengan_xl.config.settings import TrainingSettings
+from rasengan_xl.config.training_settings import TrainingSettings
 from rasengan_xl.dataset.encoded import EncodedPictures
 from rasengan_xl.dataset.stream import TrainingStream
 from rasengan_xl.dataset.trace import TraceHash

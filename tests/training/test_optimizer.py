@@ -1,6 +1,6 @@
 import pytest
 
-from rasengan_xl.config.settings import TrainingSettings
+from rasengan_xl.config.training_settings import TrainingSettings
 from rasengan_xl.training.optimizer import learning_rate_at
 
 

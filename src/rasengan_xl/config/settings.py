@@ -1,62 +1,18 @@
-"""What one run depends on.  Every field, its unit and its default stand here and nowhere else."""
+"""What one run depends on.
 
-from typing import Annotated, Literal, Self
+Every field, its unit and its default stand here and in the two modules that this one builds on,
+and nowhere else.
+"""
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    NonNegativeFloat,
-    NonNegativeInt,
-    PositiveFloat,
-    PositiveInt,
-    model_validator,
-)
+from typing import Annotated, Literal
+
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
+
+from rasengan_xl.config.dataset_settings import LATENT_MULTIPLE, CaptionSettings, DatasetSettings
+from rasengan_xl.config.fields import Settings, Share
+from rasengan_xl.config.training_settings import ObjectiveSettings, TrainingSettings
 
 SDXL = "stabilityai/stable-diffusion-xl-base-1.0"
-LATENT_MULTIPLE = 8
-"""SDXL's VAE shrinks a picture's sides by this factor."""
-
-Share = Annotated[float, Field(ge=0, lt=1)]
-
-
-class Settings(BaseModel):
-    """Root of all settings: frozen, and strangers to a key are refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
-
-
-class DatasetSettings(Settings):
-    """Which captioned pictures, and how they are cut."""
-
-    source: str = "lambdalabs/naruto-blip-captions"
-    """Hub id, folder of pictures, parquet file or folder, or `mini`."""
-    revision: str | None = None
-    """Commit, tag or branch of a hub dataset."""
-    split: str = "train"
-    """Split of a hub dataset."""
-    image_column: str | None = None
-    """Column of the pictures; found by name if not told."""
-    caption_column: str | None = None
-    """Column of the captions; found by name if not told."""
-    resolution: Annotated[int, Field(ge=32, multiple_of=LATENT_MULTIPLE)] = 512
-    """Side of the square that is trained on, in pixels."""
-    crop: Literal["center", "random"] = "center"
-    """Where the square lies in a picture that is not square."""
-    crops_per_picture: PositiveInt = 1
-    """Random crops encoded per picture; a step draws one of them."""
-    flip: bool = False
-    """Whether each crop is also encoded mirrored."""
-    held_out_share: Annotated[float, Field(gt=0, lt=1)] = 0.05
-    """Share of the pictures that is never trained on."""
-    held_out_minimum: PositiveInt = 16
-    """Least number of held-out pictures."""
-
-    @model_validator(mode="after")
-    def _several_crops_are_random(self) -> Self:
-        if self.crops_per_picture > 1 and self.crop == "center":
-            raise ValueError('crops_per_picture > 1 needs crop = "random"')
-        return self
 
 
 class AdapterSettings(Settings):
@@ -72,44 +28,10 @@ class AdapterSettings(Settings):
     """The update is scaled by alpha / rank."""
     dropout: Share = 0.0
     """Share of the adapter's inputs dropped while training."""
+    rank_stabilized: bool = False
+    """Scale by alpha / sqrt(rank) instead: rsLoRA (arXiv:2312.03732)."""
     targets: Annotated[tuple[str, ...], Field(min_length=1)] = ("to_q", "to_k", "to_v", "to_out.0")
     """Endings of the names of the linear layers that get an adapter."""
-
-
-class TrainingSettings(Settings):
-    """How long and how fast."""
-
-    steps: PositiveInt = 600
-    """Optimizer steps."""
-    batch_size: PositiveInt = 2
-    """Pictures per forward pass."""
-    accumulation: PositiveInt = 2
-    """Forward passes per optimizer step."""
-    learning_rate: PositiveFloat = 1e-4
-    """Peak learning rate."""
-    schedule: Literal["cosine", "linear", "constant"] = "cosine"
-    """Course of the learning rate after warm-up, over all optimizer steps."""
-    warmup_steps: NonNegativeInt = 20
-    """Optimizer steps of linear warm-up."""
-    optimizer: Literal["adamw", "adamw8bit"] = "adamw"
-    """AdamW in float32, or with 8-bit moments from bitsandbytes."""
-    weight_decay: NonNegativeFloat = 0.01
-    max_gradient_norm: PositiveFloat = 1.0
-    """Gradients are scaled down to this L2 norm."""
-    caption_dropout: Share = 0.0
-    """Share of pictures trained with zeroed text, for classifier-free guidance."""
-    gradient_checkpointing: bool = False
-    """Recompute activations in the backward pass: less memory, more time."""
-    save_every: PositiveInt = 100
-    """Optimizer steps between two checkpoints."""
-
-    @model_validator(mode="after")
-    def _warm_up_ends(self) -> Self:
-        if self.warmup_steps >= self.steps:
-            raise ValueError(
-                f"warmup_steps ({self.warmup_steps}) must be below steps ({self.steps})"
-            )
-        return self
 
 
 class ComputeSettings(Settings):
@@ -128,6 +50,8 @@ class EvaluationSettings(Settings):
     """Most held-out pictures used."""
     timesteps: PositiveInt = 8
     """Evenly spaced timesteps per picture, each with its own noise."""
+    checkpoint_pictures: NonNegativeInt = 16
+    """Held-out pictures measured at each checkpoint, to keep the best one; 0: none."""
 
 
 class RunSettings(Settings):
@@ -140,7 +64,9 @@ class RunSettings(Settings):
     base_revision: str | None = None
     """Commit, tag or branch of a hub model."""
     dataset: DatasetSettings = DatasetSettings()
+    caption: CaptionSettings = CaptionSettings()
     adapter: AdapterSettings = AdapterSettings()
+    objective: ObjectiveSettings = ObjectiveSettings()
     training: TrainingSettings = TrainingSettings()
     compute: ComputeSettings = ComputeSettings()
     evaluation: EvaluationSettings = EvaluationSettings()

@@ -1,7 +1,6 @@
 """Where encoded pictures and captions are kept between runs: files named by what is in them."""
 
 import hashlib
-import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -11,15 +10,6 @@ from rasengan_xl.tensor_file import UNREADABLE, read_tensors
 
 FORMAT = "1"
 """Raised when the way of encoding changes, so that older files are not taken for new ones."""
-
-
-def cache_folder() -> Path:
-    """Return the folder for encoded data: `RASENGAN_CACHE`, or the user's cache folder."""
-    told = os.environ.get("RASENGAN_CACHE")
-    if told:
-        return Path(told)
-    home = os.environ.get("XDG_CACHE_HOME")
-    return (Path(home) if home else Path.home() / ".cache") / "rasengan-xl"
 
 
 def content_key(*parts: object, contents: Iterable[str]) -> str:

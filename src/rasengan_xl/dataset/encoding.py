@@ -7,7 +7,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from rasengan_xl.dataset.cache import cache_folder, content_key, read_cached
+from rasengan_xl.cache_folder import cache_folder
+from rasengan_xl.dataset.cache import content_key, read_cached
 from rasengan_xl.dataset.crops import Crop, CropRules, apply_crop, list_variants, size_numbers
 from rasengan_xl.dataset.pictures import CaptionedPicture
 from rasengan_xl.errors import DatasetError

@@ -1,34 +1,45 @@
 """What a dataset is made of: captioned pictures, known by what they contain."""
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from PIL import Image
 
-from rasengan_xl.dataset.decoding import decode_picture, describe_unreadable, find_fault
+from rasengan_xl.dataset.decoding import decode_picture, describe_unreadable
 from rasengan_xl.errors import DatasetError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CaptionedPicture:
-    """A picture and its words; the picture stays on disk until it is loaded."""
+    """A picture that can be used, and its words; it stays on disk until it is loaded."""
 
     name: str
     """For messages and records: the path inside its folder, or `row 17`."""
-    caption: str
+    captions: tuple[str, ...]
+    """As the source tells them, white space evened out; at least one, none empty."""
+    class_name: str = ""
+    """Name of its folder, or its label in a table; empty if it has none."""
     picture_digest: str
     """SHA-256 of the picture alone: the same for one picture with two captions."""
+    width: int
+    """Of the picture held upright, in pixels; so is `height`."""
+    height: int
+    animated: bool = False
+    """Whether only the first of several frames is used."""
+    look: bytes = b""
+    """Perceptual fingerprint of 32 bytes: few bits differ between pictures that look alike."""
     read: Callable[[], bytes] = field(repr=False, compare=False)
     """Returns the encoded image file, anew at each call."""
 
     @property
     def digest(self) -> str:
-        """SHA-256 over picture and caption: who this is to the cache and the sample order."""
-        return hash_bytes(f"{self.picture_digest}\n{self.caption}".encode())
+        """SHA-256 over picture and captions: who this is to the sample order."""
+        return hash_bytes("\n".join((self.picture_digest, *self.captions)).encode())
 
-    def load(self) -> Image.Image:
-        """Decode the picture to upright RGB, transparency laid over white.
+    def load(self, background: str = "white") -> Image.Image:
+        """Decode the picture to upright sRGB, transparency laid over a background.
 
         Raises:
             DatasetError: The picture is damaged or gone.
@@ -37,71 +48,37 @@ class CaptionedPicture:
             content = self.read()
         except OSError as fault:
             raise DatasetError(describe_unreadable(self.name, fault)) from fault
-        return decode_picture(content, self.name)
+        return decode_picture(content, self.name, background)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SkippedPicture:
+    """Something that was found as a picture to train on and cannot be one."""
+
+    name: str
+    reason: str
+    """Its kind, to be counted by: `no caption`, `unreadable picture`."""
+    detail: str
+    """What is wrong with this one, and the remedy."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """An opened dataset: every picture that will be used, and what was passed over."""
+    """An opened dataset: every picture found is either used or skipped."""
 
     name: str
-    """As the user named it: `mini`, a path or a hub id."""
+    """As the user named it: `mini`, a path, an address or a hub id."""
     revision: str | None
     """Commit of a hub dataset."""
     pictures: Sequence[CaptionedPicture]
-    ignored: Mapping[str, int]
-    """How many files were passed over, by reason; none of them is a picture to train on."""
+    skipped: Sequence[SkippedPicture] = ()
+    ignored: Mapping[str, int] = field(default_factory=dict[str, int])
+    """How many files were passed over that claim to be neither picture nor caption, by kind."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Candidate:
-    """What a reader found, before it is known to be a picture with a caption."""
-
-    name: str
-    caption: str | None
-    caption_remedy: str
-    """What to do if there is no caption."""
-    read: Callable[[], bytes]
-
-
-def take_pictures(candidates: Iterable[Candidate], source: str) -> tuple[CaptionedPicture, ...]:
-    """Read every candidate once, to hash it and to refuse what cannot be used.
-
-    White space in captions is evened out, as CLIP's tokenizers would do later anyway.
-
-    Raises:
-        DatasetError: There is no candidate, or some lack a caption or are no pictures; the
-            message names the first one and counts the others.
-    """
-    taken: list[CaptionedPicture] = []
-    faults: list[str] = []
-    for candidate in candidates:
-        caption = " ".join((candidate.caption or "").split())
-        if not caption:
-            faults.append(f"{candidate.name}: no caption: {candidate.caption_remedy}")
-            continue
-        try:
-            content = candidate.read()
-        except OSError as fault:
-            faults.append(describe_unreadable(candidate.name, fault))
-            continue
-        if fault := find_fault(content, candidate.name):
-            faults.append(fault)
-            continue
-        taken.append(
-            CaptionedPicture(
-                name=candidate.name,
-                caption=caption,
-                picture_digest=hash_bytes(content),
-                read=candidate.read,
-            )
-        )
-    if faults:
-        others = f" (and {len(faults) - 1} more like this)" if len(faults) > 1 else ""
-        raise DatasetError(f"{source}: {faults[0]}{others}")
-    if not taken:
-        raise DatasetError(f"{source}: the dataset is empty: name one that holds pictures")
-    return tuple(taken)
+def count_reasons(skipped: Sequence[SkippedPicture]) -> dict[str, int]:
+    """Count skipped pictures by reason, the most frequent first."""
+    return dict(Counter(picture.reason for picture in skipped).most_common())
 
 
 def hash_bytes(content: bytes) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from rasengan_xl.config.settings import TrainingSettings
+from rasengan_xl.config.training_settings import TrainingSettings
 from rasengan_xl.dataset.encoded import EncodedPictures
 from rasengan_xl.dataset.trace import TraceHash
 from rasengan_xl.sdxl.draws import (

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch.nn.utils import clip_grad_norm_
 
-from rasengan_xl.config.settings import TrainingSettings
+from rasengan_xl.config.training_settings import TrainingSettings
 from rasengan_xl.dataset.stream import TrainingStream
 from rasengan_xl.errors import DivergedError
 from rasengan_xl.runs.records import StepRecord

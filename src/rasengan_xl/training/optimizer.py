@@ -8,7 +8,7 @@ import bitsandbytes
 from torch.nn import Parameter
 from torch.optim import AdamW, Optimizer
 
-from rasengan_xl.config.settings import TrainingSettings
+from rasengan_xl.config.training_settings import TrainingSettings
 
 
 def build_optimizer(parameters: Iterable[Parameter], settings: TrainingSettings) -> Optimizer:
