@@ -11,10 +11,10 @@ from rasengan_xl.dataset.encoded import EncodedPictures
 from rasengan_xl.dataset.trace import TraceHash
 from rasengan_xl.sdxl.draws import (
     draw_noise,
+    draw_timesteps,
     keyed_generator,
     keyed_seed,
     sample_order,
-    stratified_timesteps,
 )
 from rasengan_xl.sdxl.objective import LatentBatch
 
@@ -41,7 +41,7 @@ class TrainingStream:
         """
         size = self.settings.batch_size * self.settings.accumulation
         rows = self._rows(step, size)
-        timesteps = stratified_timesteps(self.seed, step, size, self.timesteps)
+        timesteps = draw_timesteps(self.seed, step, size, range(self.timesteps), "stratified")
         for start in range(0, size, self.settings.batch_size):
             slots = range(start, start + self.settings.batch_size)
             chosen = timesteps[slots.start : slots.stop]

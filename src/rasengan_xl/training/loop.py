@@ -10,12 +10,11 @@ from rasengan_xl.config.training_settings import TrainingSettings
 from rasengan_xl.dataset.stream import TrainingStream
 from rasengan_xl.errors import DivergedError
 from rasengan_xl.runs.records import StepRecord
-from rasengan_xl.sdxl.components import NoiseSchedule
 from rasengan_xl.sdxl.compute import Compute
 from rasengan_xl.sdxl.draws import keyed_seed
-from rasengan_xl.sdxl.objective import denoising_losses
+from rasengan_xl.sdxl.objective import Objective, denoising_losses
 from rasengan_xl.training.cost import Stopwatch, peak_memory_gib, reset_peak_memory
-from rasengan_xl.training.optimizer import learning_rate_at
+from rasengan_xl.training.optimizer import learning_rate_at, set_learning_rate
 from rasengan_xl.training.state import TrainingState
 
 MOST_SKIPS_IN_A_ROW = 25
@@ -27,7 +26,7 @@ class Task:
     """What is to be learned, from what, and where."""
 
     stream: TrainingStream
-    schedule: NoiseSchedule
+    objective: Objective
     compute: Compute
     settings: TrainingSettings
 
@@ -62,8 +61,7 @@ def train_steps(state: TrainingState, task: Task) -> Iterator[StepRecord]:
             raise DivergedError(_explain(step, "the fp16 gradient of many steps", gradient_norm))
 
         learning_rate = learning_rate_at(step, task.settings)
-        for group in state.optimizer.param_groups:
-            group["lr"] = learning_rate
+        set_learning_rate(state.optimizer, learning_rate)
         state.scaler.step(state.optimizer)  # does nothing if a gradient overflowed
         state.scaler.update()
         state.optimizer.zero_grad(set_to_none=True)
@@ -93,7 +91,7 @@ def add_up_gradients(state: TrainingState, task: Task, step: int) -> float:
     for batch in task.stream.micro_batches(step, state.trace):
         with task.compute.autocast():
             on_device = batch.to(task.compute.device)
-            losses = denoising_losses(state.adapter.unet, on_device, task.schedule)
+            losses = denoising_losses(state.adapter.unet, on_device, task.objective)
         loss = losses.sum() / size
         state.scaler.scale(loss).backward()
         total += loss.detach()
