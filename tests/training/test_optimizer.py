@@ -117,12 +117,11 @@ def test_two_steps_and_two_after_a_restore_are_four_steps_bit_for_bit(name):
 
 
 @pytest.mark.parametrize("name", ON_A_CPU)
-@pytest.mark.parametrize("name", ON_A_CPU)
 def test_every_optimizer_comes_nearer_to_its_goal(name):
     settings = make_settings(name, steps=300, warmup_steps=1)
     parameters = make_parameters()
     before = error_of(parameters).item()
-    take_steps(parameters, build_optimizer(parameters, settings), settings, range(1, 61))
+    take_steps(parameters, build_optimizer(parameters, settings), settings, range(1, 121))
     assert error_of(parameters).item() < 0.8 * before
 
 
