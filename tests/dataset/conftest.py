@@ -1,9 +1,14 @@
+import tempfile
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
 
 import pytest
+from hypothesis.configuration import set_hypothesis_home_dir
 from PIL import Image
+
+# Hypothesis keeps what it finds out about the sources even without a database of examples.
+set_hypothesis_home_dir(Path(tempfile.gettempdir(), "hypothesis"))
 
 Encode = Callable[..., bytes]
 

@@ -4,16 +4,25 @@ from functools import partial
 
 import pytest
 
-from rasengan_xl.dataset.pictures import CaptionedPicture
+from rasengan_xl.config.dataset_settings import CaptionSettings, DatasetSettings
+from rasengan_xl.dataset.pictures import CaptionedPicture, Source
+from rasengan_xl.dataset.plan import PlannedPicture, plan_pictures
 from rasengan_xl.dataset.split import fingerprint, split_held_out
 from rasengan_xl.errors import DatasetError
 
 
-def picture(name: str, content: str | None = None) -> CaptionedPicture:
-    digest = hashlib.sha256((content or name).encode()).hexdigest()
-    return CaptionedPicture(
-        name=name, caption=f"caption of {name}", picture_digest=digest, read=partial(bytes)
+def picture(name: str, content: str | None = None, template: str = "{caption}") -> PlannedPicture:
+    captioned = CaptionedPicture(
+        name=name,
+        captions=(f"caption of {name}",),
+        picture_digest=hashlib.sha256((content or name).encode()).hexdigest(),
+        width=512,
+        height=512,
+        read=partial(bytes),
     )
+    source = Source(name="pics", revision=None, pictures=[captioned])
+    plan = plan_pictures(source, DatasetSettings(), CaptionSettings(template=template), 0)
+    return plan.used[0]
 
 
 PICTURES = [picture(f"{number}.png") for number in range(100)]
@@ -48,8 +57,8 @@ def test_copies_of_a_picture_are_never_in_both_parts():
     for minimum in range(1, 30):
         train, held_out = split_held_out(copies, 0.0, minimum)
         assert len(held_out) == -(-minimum // 3) * 3
-        held_out_digests = {each.picture_digest for each in held_out}
-        assert held_out_digests.isdisjoint(each.picture_digest for each in train)
+        held_out_digests = {each.picture.picture_digest for each in held_out}
+        assert held_out_digests.isdisjoint(each.picture.picture_digest for each in train)
 
 
 def test_a_split_that_leaves_nothing_to_train_on_is_refused():
@@ -60,7 +69,7 @@ def test_a_split_that_leaves_nothing_to_train_on_is_refused():
         split_held_out(same, 0.0, 1)
 
 
-def test_the_fingerprint_knows_pictures_captions_and_order():
+def test_the_fingerprint_knows_pictures_captions_wordings_and_order():
     assert fingerprint(PICTURES) == fingerprint(tuple(PICTURES))
     assert (
         len(
@@ -69,7 +78,8 @@ def test_the_fingerprint_knows_pictures_captions_and_order():
                 fingerprint(PICTURES[::-1]),
                 fingerprint(PICTURES[1:]),
                 fingerprint([picture("other name", "0.png"), *PICTURES[1:]]),
+                fingerprint([picture("0.png", template="so: {caption}"), *PICTURES[1:]]),
             }
         )
-        == 4
+        == 5
     )

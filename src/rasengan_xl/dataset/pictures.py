@@ -30,6 +30,8 @@ class CaptionedPicture:
     """Whether only the first of several frames is used."""
     look: bytes = b""
     """Perceptual fingerprint of 32 bytes: few bits differ between pictures that look alike."""
+    notes: tuple[str, ...] = ()
+    """What was wrong with the file and yet did not keep it from being used."""
     read: Callable[[], bytes] = field(repr=False, compare=False)
     """Returns the encoded image file, anew at each call."""
 

@@ -4,15 +4,13 @@ import hashlib
 from collections.abc import Sequence
 from itertools import groupby
 
-from rasengan_xl.dataset.pictures import CaptionedPicture
+from rasengan_xl.dataset.plan import Planned, PlannedPicture
 from rasengan_xl.errors import DatasetError
-
-Pictures = tuple[CaptionedPicture, ...]
 
 
 def split_held_out(
-    pictures: Sequence[CaptionedPicture], share: float, minimum: int
-) -> tuple[Pictures, Pictures]:
+    pictures: Sequence[PlannedPicture], share: float, minimum: int
+) -> tuple[Planned, Planned]:
     """Part the pictures into those to train on and those held out, each in the given order.
 
     The smallest digests are held out: adding or removing pictures moves few others across.
@@ -30,7 +28,7 @@ def split_held_out(
     wanted = max(minimum, round(share * len(pictures)))
     held_out: set[str] = set()
     count = 0
-    for digest, copies in groupby(sorted(picture.picture_digest for picture in pictures)):
+    for digest, copies in groupby(sorted(map(_digest, pictures))):
         if count >= wanted:
             break
         held_out.add(digest)
@@ -42,14 +40,19 @@ def split_held_out(
             "(--set dataset.held_out_minimum=...)"
         )
     return (
-        tuple(picture for picture in pictures if picture.picture_digest not in held_out),
-        tuple(picture for picture in pictures if picture.picture_digest in held_out),
+        tuple(picture for picture in pictures if _digest(picture) not in held_out),
+        tuple(picture for picture in pictures if _digest(picture) in held_out),
     )
 
 
-def fingerprint(pictures: Sequence[CaptionedPicture]) -> str:
-    """Return the SHA-256 over every picture and caption, in order."""
+def fingerprint(pictures: Sequence[PlannedPicture]) -> str:
+    """Return the SHA-256 over every picture and all its wordings, in order."""
     running = hashlib.sha256()
-    for picture in pictures:
-        running.update(bytes.fromhex(picture.digest))
+    for planned in pictures:
+        running.update(bytes.fromhex(planned.picture.digest))
+        running.update("\n".join((*planned.wordings, "")).encode())
     return running.hexdigest()
+
+
+def _digest(planned: PlannedPicture) -> str:
+    return planned.picture.picture_digest

@@ -31,21 +31,21 @@ def draw_noise(shape: tuple[int, ...], *key: str | int) -> Float[Tensor, "..."]:
 
 
 def offset_noise(
-    noise: Float[Tensor, "channel height width"], strength: float, *key: str | int
+    noise: Float[Tensor, "channel height width"],
+    shift: Float[Tensor, " channel"],
+    strength: float,
 ) -> Float[Tensor, "channel height width"]:
-    """Shift each channel of a picture's noise as a whole, by a normal draw of its own.
+    """Shift each channel of a picture's noise as a whole.
 
-    Plain noise never changes a picture's mean, so that a model trained on it draws neither
+    Plain noise hardly changes a picture's mean, so that a model trained on it draws neither
     night nor snow (crosslabs.org/blog/diffusion-with-offset-noise).
 
     Args:
         noise: Noise of one picture.
-        strength: Deviation of the shift; 0 leaves the noise as it is.
-        key: What the draw is for.
+        shift: A normal draw for each channel.
+        strength: Deviation of the shift.
     """
-    if strength == 0:
-        return noise
-    return noise + strength * draw_noise((noise.shape[0], 1, 1), "offset", *key)
+    return noise + strength * shift[:, None, None]
 
 
 def timestep_span(range_shares: tuple[float, float], length: int) -> range:
