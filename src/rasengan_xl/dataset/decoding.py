@@ -1,6 +1,7 @@
 """How an encoded image file becomes the picture a person sees: upright, 8-bit RGB, on white."""
 
 import struct
+from dataclasses import dataclass
 from io import BytesIO
 
 import numpy as np
@@ -14,7 +15,7 @@ _FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF", "PPM")
 _FAULTS = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
 
 
-def decode_picture(content: bytes, name: str) -> Image.Image:
+def decode_picture(content: bytes, name: str, background: str = "white") -> Image.Image:
     """Decode an image file to upright RGB; of an animation, its first frame.
 
     Args:
@@ -26,18 +27,29 @@ def decode_picture(content: bytes, name: str) -> Image.Image:
     """
     try:
         with Image.open(BytesIO(content), formats=_FORMATS) as file:
-            return _flatten(ImageOps.exif_transpose(file))
+            return _flatten(ImageOps.exif_transpose(file), background)
     except _FAULTS as fault:
         raise DatasetError(describe_unreadable(name, fault)) from fault
 
 
-def find_fault(content: bytes, name: str) -> str | None:
-    """Say what is wrong with an image file as far as its header tells, without decoding it."""
-    try:
-        Image.open(BytesIO(content), formats=_FORMATS).close()
-    except _FAULTS as fault:
-        return describe_unreadable(name, fault)
-    return None
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PictureFacts:
+    """What is known of a picture once it was decoded."""
+
+    width: int
+    height: int
+    animated: bool
+    look: bytes
+
+
+def inspect_picture(content: bytes, name: str) -> PictureFacts:
+    """Decode a picture whole to learn its facts; raises like `decode_picture`."""
+    picture = decode_picture(content, name)
+    with Image.open(BytesIO(content), formats=_FORMATS) as file:
+        animated = getattr(file, "n_frames", 1) > 1
+    small = np.asarray(picture.convert("L").resize((16, 16)))
+    look = np.packbits(small > small.mean()).tobytes()
+    return PictureFacts(width=picture.width, height=picture.height, animated=animated, look=look)
 
 
 def describe_unreadable(name: str, fault: Exception) -> str:
@@ -48,7 +60,7 @@ def describe_unreadable(name: str, fault: Exception) -> str:
     return f"{name}: not a readable picture ({reason}): remove or repair it"
 
 
-def _flatten(image: Image.Image) -> Image.Image:
+def _flatten(image: Image.Image, background: str) -> Image.Image:
     if image.mode.startswith("I;16"):
         # Pillow's own conversion clips: all but the darkest 1/256 of the range would be white.
         image = Image.fromarray(np.rint(np.asarray(image) / 257).astype(np.uint8))
@@ -56,6 +68,6 @@ def _flatten(image: Image.Image) -> Image.Image:
         raise ValueError("32-bit pixels have no fixed range; save it with 8 bits per channel")
     if image.has_transparency_data:
         colours = image.convert("RGBA")
-        paper = Image.new("RGBA", image.size, "white")
+        paper = Image.new("RGBA", image.size, background)
         return Image.alpha_composite(paper, colours).convert("RGB")
     return image.convert("RGB")
