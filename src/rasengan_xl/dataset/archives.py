@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import cast
 
 from rasengan_xl.config.dataset_settings import DatasetSettings
 from rasengan_xl.dataset.candidates import Candidate, Fault, Listing, refuse_to_read
@@ -118,7 +117,7 @@ def _read_archive(archive: Path, source: str, ignored: Counter[str]) -> Iterator
                 plain = info.isreg() and not info.issparse()
                 member = _Member(archive, info.offset_data, info.size) if plain else None
                 sample.fields[ending.lower()] = member
-            end = cast("int", opened.offset)
+            end = opened.offset
         _check_end(archive, end)
     except (tarfile.TarError, OSError, ValueError) as fault:
         raise DatasetError(
@@ -131,8 +130,8 @@ def _check_end(archive: Path, end: int) -> None:
     """See to it that an archive was not cut, nor joined to another one, nor damaged half-way."""
     with archive.open("rb") as file:
         file.seek(end)
-        rest = file.read(2 * _BLOCK)
-        if len(rest) < 2 * _BLOCK or any(rest):
+        rest = file.read(_BLOCK)
+        if len(rest) < _BLOCK or any(rest):
             raise OSError(f"damaged or cut off at byte {end}")
         while block := file.read(1 << 20):
             if any(block):
@@ -173,11 +172,36 @@ def _describe(
 
 def _find_words(sample: _Sample, told: str | None) -> tuple[tuple[str, ...] | Fault, str]:
     """Return the captions of a sample and its class."""
-    tree: dict[str, object] | Fault = {}
-    if description := sample.fields.get("json"):
-        try:
-            tree = decode_json(description.read(), f"{sample.name}.json")
-        except OSError as fault:
-            tree = Fault("unreadable caption", f"{sample.name}.json cannot be read ({fault})")
-    entries: dict[str, object] = {} if isinstance(tree, Fault) else tree
-    ...
+    try:
+        entries = _read_entries(sample)
+        if isinstance(entries, Fault):
+            return entries, ""
+        return _find_captions(sample, entries, told), _find_class(sample, entries)
+    except OSError as fault:
+        return Fault("unreadable caption", f"its words cannot be read ({one_line(fault)})"), ""
+
+
+def _read_entries(sample: _Sample) -> dict[str, object] | Fault:
+    member = sample.fields.get("json")
+    return {} if member is None else decode_json(member.read(), f"{sample.name}.json")
+
+
+def _find_captions(
+    sample: _Sample, entries: dict[str, object], told: str | None
+) -> tuple[str, ...] | Fault:
+    remedy = f"add a member {sample.name}.txt to the archive"
+    ending = find_column("caption", sample.fields) if told is None else told.lower()
+    if member := sample.fields.get(ending or ""):
+        return decode_captions(member.read(), f"{sample.name}.{ending}", remedy)
+    key = find_column("caption", entries) if told is None else told
+    texts = texts_of(entries.get(key or ""))
+    if texts is None:
+        return Fault("unreadable caption", f"'{key}' in {sample.name}.json is no text: mend it")
+    return check_captions(texts, remedy)
+
+
+def _find_class(sample: _Sample, entries: dict[str, object]) -> str:
+    if member := sample.fields.get("cls"):
+        return " ".join(member.read().decode(errors="replace").split())
+    cell = entries.get(find_column("class", entries) or "")
+    return " ".join(str(cell).split()) if isinstance(cell, str | int) else ""

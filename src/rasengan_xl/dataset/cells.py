@@ -6,11 +6,11 @@ from typing import Any, cast
 import datasets
 import fsspec
 
-from rasengan_xl.dataset.caption_reading import check_captions, texts_of
 from rasengan_xl.dataset.candidates import Fault
+from rasengan_xl.dataset.caption_reading import check_captions, texts_of
 from rasengan_xl.errors import DatasetError
 
-_open_address: Any = fsspec.open  # the library carries no types
+_open_address = cast("Any", fsspec.open)  # the library carries no types
 
 
 def read_picture_cell(cell: object, folder: Path | None) -> bytes:

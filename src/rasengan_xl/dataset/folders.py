@@ -161,9 +161,7 @@ def _find_sidecars(
     return {p: by_stem[stem] for p, stem in stems if stem in by_stem and p not in described}
 
 
-def _count_ignored(
-    content: FolderContent, read: set[str], *, metadata_too: bool
-) -> dict[str, int]:
+def _count_ignored(content: FolderContent, read: set[str], *, metadata_too: bool) -> dict[str, int]:
     counts: Counter[str] = Counter()
     for file in content.files:
         name = file.path.rpartition("/")[2]

@@ -1,7 +1,6 @@
 """Folders that `Dataset.save_to_disk` or `DatasetDict.save_to_disk` wrote."""
 
 from pathlib import Path
-from typing import cast
 
 import datasets
 
@@ -41,6 +40,6 @@ def load_saved(path: Path, source: str, split: str) -> datasets.Dataset:
                 f"{source}: no split '{name}' among {', '.join(map(str, saved))}: "
                 "name another with --set dataset.split=..."
             )
-        saved = cast("datasets.Dataset", saved[name])
+        saved = saved[name]
     rows = choose_rows(split, len(saved))
     return saved if len(rows) == len(saved) else saved.select(rows)

@@ -72,7 +72,7 @@ def _ordered(
     with ThreadPoolExecutor(_THREADS, thread_name_prefix="scan") as pool:
         try:
             while chunk := list(islice(waiting, _CHUNK)):
-                pending.append(pool.submit(lambda chunk: [work(one) for one in chunk], chunk))
+                pending.append(pool.submit(_judge_all, work, chunk))
                 if len(pending) == _CHUNKS_AHEAD:
                     yield pending.popleft().result()
             while pending:
@@ -80,6 +80,10 @@ def _ordered(
         finally:  # Also when the caller has gone away: finish nothing that has not begun.
             for future in pending:
                 future.cancel()
+
+
+def _judge_all(work: Callable[[Candidate], Verdict], chunk: list[Candidate]) -> list[Verdict]:
+    return [work(candidate) for candidate in chunk]
 
 
 def _judge(candidate: Candidate, index: FactIndex) -> Verdict:

@@ -5,11 +5,11 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import datasets
-import pyarrow
-import pyarrow.parquet
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from rasengan_xl.config.dataset_settings import DatasetSettings
 from rasengan_xl.dataset.folder_walk import walk_folder
@@ -21,7 +21,7 @@ from rasengan_xl.errors import DatasetError
 SHARD_SUFFIXES = (".parquet", ".arrow", ".tar")
 SPLIT_NAMES = frozenset({"train", "test", "validation", "valid", "val", "dev", "eval"})
 """A shard whose name begins with one of these belongs to that split, any other to all."""
-_arrow: Any = pyarrow  # without types
+_arrow, _parquet = cast("Any", pa), cast("Any", pq)  # without types
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +56,7 @@ def find_shards(path: Path, split: str) -> Shards | None:
     suffixes = {file.suffix.lower() for file in shards}
     places = {file.parent for file in shards}
     pictures = [
-        file
-        for file in near
-        if file.suffix.lower() in PICTURE_SUFFIXES and file.parent in places
+        file for file in near if file.suffix.lower() in PICTURE_SUFFIXES and file.parent in places
     ]
     if len(suffixes) > 1 or pictures:
         kinds = " and ".join([*sorted(suffixes), *(["pictures"] if pictures else [])])
@@ -113,7 +111,7 @@ def describe_damage(shards: Shards, source: str, fault: BaseException) -> Datase
 def _is_damaged(file: Path) -> bool:
     try:
         batches = (
-            _arrow.parquet.ParquetFile(file).iter_batches(batch_size=16)
+            _parquet.ParquetFile(file).iter_batches(batch_size=16)
             if file.suffix.lower() == ".parquet"
             else _arrow_batches(file)
         )

@@ -53,7 +53,7 @@ class RowStream:
             if number in self._passed:
                 return self._passed[number]
             if self._coming is None or number < self._next:
-                self._coming, self._next = iter(self._rows), 0
+                self._coming, self._next = cast("Iterator[Row]", iter(self._rows)), 0
                 self._passed.clear()
             while self._next <= number:
                 row = self._advance(self._coming)
@@ -98,7 +98,7 @@ def list_stream(
     start, stop = choose_streamed_rows(settings.split)
     rows = rows.decode(enable=False)
     # Formats without a schema tell their columns by the first row only.
-    names = rows.column_names or list(next(iter(rows), {}))
+    names = rows.column_names or list(next(cast("Iterator[Row]", iter(rows)), {}))
     columns = choose_columns(settings, names, settings.source)
     features = cast("Mapping[str, object]", rows.features or {})
     if columns.image in features and not may_hold_pictures(features[columns.image]):

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any, cast
 
 import datasets
-import pyarrow
-import pyarrow.compute
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from rasengan_xl.config.dataset_settings import DatasetSettings
 from rasengan_xl.dataset.candidates import Candidate, Listing
@@ -22,8 +22,7 @@ from rasengan_xl.dataset.columns import Columns, choose_columns
 from rasengan_xl.errors import DatasetError
 from rasengan_xl.file_digests import file_key
 
-_arrow: Any = pyarrow  # without types
-_compute: Any = pyarrow.compute
+_arrow, _compute = cast("Any", pa), cast("Any", pc)  # without types
 
 
 def list_rows(
@@ -86,17 +85,22 @@ def _read(pictures: datasets.Dataset, number: int, folder: Path | None) -> bytes
 
 def _content_key(pictures: datasets.Dataset, rows: str) -> str | None:
     """Return what stands for all cells as long as the table's files stay as they are."""
-    keys = [file_key(Path(file["filename"])) for file in pictures.cache_files]
+    keys = [
+        file_key(Path(file["filename"]))
+        for file in cast("list[dict[str, str]]", pictures.cache_files)
+    ]
     if not keys or None in keys or _names_files(pictures):
         return None
-    return hashlib.sha256("\n".join([rows, *map(str, keys)]).encode(errors="surrogateescape")).hexdigest()
+    return hashlib.sha256(
+        "\n".join([rows, *map(str, keys)]).encode(errors="surrogateescape")
+    ).hexdigest()
 
 
 def _names_files(pictures: datasets.Dataset) -> bool:
     """Tell whether some cells hold no bytes, but the name of a file."""
-    column: Any = pictures.data.column(0)
-    for chunk in column.chunks:
-        kind: Any = chunk.type
+    data = cast("Any", pictures.data)
+    for chunk in data.column(0).chunks:
+        kind = chunk.type
         if not _arrow.types.is_struct(kind):
             return "string" in str(kind)
         fields = [field.name for field in kind]
