@@ -1,5 +1,5 @@
+import importlib.util
 import json
-import sys
 
 import pytest
 import torch
@@ -10,6 +10,7 @@ from rasengan_xl.config.training_settings import TrainingSettings
 from rasengan_xl.errors import DeviceError
 from rasengan_xl.training.optimizer import (
     build_optimizer,
+    check_optimizer,
     learning_rate_at,
     optimizer_numbers,
     restore_numbers,
@@ -156,15 +157,18 @@ def test_prodigy_finds_a_learning_rate_and_says_nothing(capsys):
 def test_paging_without_a_gpu_is_refused():
     with pytest.raises(DeviceError, match="use 'adamw8bit'"):
         build_optimizer(make_parameters(), make_settings("paged_adamw8bit"))
+    check_optimizer(make_settings("paged_adamw8bit"), torch.device("cuda"))
 
 
 @pytest.mark.parametrize(
     ("name", "library"), [("prodigy", "prodigyopt"), ("schedule_free_adamw", "schedulefree")]
 )
 def test_a_library_that_is_not_there_is_named_with_its_remedy(monkeypatch, name, library):
-    monkeypatch.setitem(sys.modules, library, None)
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda n: None if n == library else find(n))
     with pytest.raises(DeviceError, match=rf"{library}.*pip install 'rasengan-xl\[optimizers\]'"):
-        build_optimizer(make_parameters(), make_settings(name))
+        check_optimizer(make_settings(name), torch.device("cpu"))
+    check_optimizer(make_settings("adamw"), torch.device("cpu"))
 
 
 def test_one_average_is_enough():

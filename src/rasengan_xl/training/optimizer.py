@@ -1,13 +1,14 @@
 """The optimizer, and the one place that says what the learning rate is at a step."""
 
 import contextlib
-import importlib
+import importlib.util
 import io
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import bitsandbytes
+import torch
 from torch.nn import Parameter
 from torch.optim import AdamW, Optimizer
 
@@ -15,6 +16,29 @@ from rasengan_xl.config.training_settings import TrainingSettings
 from rasengan_xl.errors import DeviceError
 
 Number = bool | int | float
+
+_LIBRARIES = {"prodigy": "prodigyopt", "schedule_free_adamw": "schedulefree"}
+"""What the extra `optimizers` installs."""
+
+
+def check_optimizer(settings: TrainingSettings, device: torch.device) -> None:
+    """Refuse an optimizer that this machine cannot run, before anything is loaded.
+
+    Raises:
+        DeviceError: Its library is not installed, or it needs a GPU.
+    """
+    name = settings.optimizer
+    library = _LIBRARIES.get(name)
+    if library and importlib.util.find_spec(library) is None:
+        raise DeviceError(
+            f"training.optimizer = {name!r}: {library} is not installed; "
+            "pip install 'rasengan-xl[optimizers]'"
+        )
+    if name == "paged_adamw8bit" and device.type != "cuda":
+        raise DeviceError(
+            f"training.optimizer = {name!r} pages moments out of a GPU, and there is none; "
+            "use 'adamw8bit'"
+        )
 
 
 def build_optimizer(parameters: Mapping[str, Parameter], settings: TrainingSettings) -> Optimizer:
@@ -27,31 +51,24 @@ def build_optimizer(parameters: Mapping[str, Parameter], settings: TrainingSetti
         settings: Which optimizer, and how fast.
 
     Raises:
-        DeviceError: The optimizer's library is not installed, or it needs a GPU.
+        DeviceError: As `check_optimizer` does.
     """
+    device = next(iter(parameters.values())).device
+    check_optimizer(settings, device)
     groups = _group(parameters, settings)
     decay = settings.weight_decay
-    on_gpu = all(parameter.is_cuda for parameter in parameters.values())
     eight_bit: Any = bitsandbytes.optim  # carries no types
     match settings.optimizer:
         case "adamw":
-            return AdamW(groups, weight_decay=decay, fused=on_gpu or None)
+            return AdamW(groups, weight_decay=decay, fused=device.type == "cuda" or None)
         case "adamw8bit":
             return eight_bit.AdamW8bit(groups, weight_decay=decay)
         case "paged_adamw8bit":
-            if not on_gpu:
-                raise DeviceError(
-                    "training.optimizer = 'paged_adamw8bit' pages moments out of a GPU, and there "
-                    "is none; use 'adamw8bit'"
-                )
             return eight_bit.PagedAdamW8bit(groups, weight_decay=decay)
         case "prodigy":
             return _build_prodigy(groups, decay)
         case "schedule_free_adamw":
-            library = _import_library("schedulefree", settings.optimizer)
-            optimizer = library.AdamWScheduleFree(groups, weight_decay=decay)
-            optimizer.train()  # the parameters are where gradients are taken, not the average
-            return optimizer
+            return _build_schedule_free(groups, decay)
 
 
 def set_learning_rate(optimizer: Optimizer, learning_rate: float) -> None:
@@ -117,22 +134,16 @@ def _group(parameters: Mapping[str, Parameter], settings: TrainingSettings) -> l
 
 
 def _build_prodigy(groups: list[dict[str, Any]], weight_decay: float) -> Optimizer:
-    """Build Prodigy as its authors advise for diffusion models and for a warm-up.
-
-    See the readme of github.com/konstmish/prodigy.
-    """
-    library = _import_library("prodigyopt", "prodigy")
+    """Build Prodigy as its authors advise for diffusion models (github.com/konstmish/prodigy)."""
+    library: Any = importlib.import_module(_LIBRARIES["prodigy"])
     with contextlib.redirect_stdout(io.StringIO()):  # it says that weight decay is decoupled
         return library.Prodigy(
             groups, weight_decay=weight_decay, use_bias_correction=True, safeguard_warmup=True
         )
 
 
-def _import_library(library: str, optimizer: str) -> Any:
-    try:
-        return importlib.import_module(library)
-    except ImportError as error:
-        raise DeviceError(
-            f"training.optimizer = {optimizer!r}: {library} is not installed; "
-            "pip install 'rasengan-xl[optimizers]'"
-        ) from error
+def _build_schedule_free(groups: list[dict[str, Any]], weight_decay: float) -> Optimizer:
+    library: Any = importlib.import_module(_LIBRARIES["schedule_free_adamw"])
+    optimizer = library.AdamWScheduleFree(groups, weight_decay=weight_decay)
+    optimizer.train()  # the parameters are where gradients are taken, not yet their average
+    return optimizer
