@@ -8,6 +8,7 @@ RasenganError
   DeviceError      the machine lacks what was asked for
   OutputError      an output folder is in the way, or is not what was expected
   DivergedError    a loss or gradient stopped being a finite number
+  LostRankError    another process of the job has died
 """
 
 
@@ -41,3 +42,7 @@ class OutputError(RasenganError):
 
 class DivergedError(RasenganError):
     """Training stopped because a loss or gradient was not finite."""
+
+
+class LostRankError(RasenganError):
+    """Another process of the training job has died."""

@@ -42,3 +42,17 @@ def tensor_names(file: Path) -> list[str]:
     """List the names without reading the tensors."""
     with _open_file(file, framework="pt") as content:
         return list(content.keys())
+
+
+class TensorFile:
+    """A file whose tensors are read one by one, as views of the file mapped into memory."""
+
+    def __init__(self, path: Path) -> None:
+        """Map a file; what is missing or damaged raises one of `UNREADABLE`."""
+        self.path = path
+        self._content = _open_file(path, framework="pt")
+        self.header: dict[str, str] = self._content.metadata() or {}
+
+    def read(self, name: str) -> Tensor:
+        """Return a tensor without copying it."""
+        return self._content.get_tensor(name)

@@ -1,44 +1,84 @@
-"""A dataset as the UNet sees it: every caption and picture encoded once, before training."""
+"""A dataset as the UNet sees it: every caption and crop encoded once, before training."""
 
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from rasengan_xl.config.settings import RunSettings
-from rasengan_xl.dataset.crops import CropRules
-from rasengan_xl.dataset.encoding import encode_captions, encode_pictures
-from rasengan_xl.dataset.pictures import CaptionedPicture
+from rasengan_xl.dataset.crops import SizeNumbers, size_numbers
+from rasengan_xl.dataset.encoding import CropRequest, encode_crops, encode_wordings, prompt_key
+from rasengan_xl.dataset.pictures import Source, count_reasons
+from rasengan_xl.dataset.plan import PicturePlan, PlannedPicture, plan_pictures
 from rasengan_xl.dataset.sources import open_source
 from rasengan_xl.dataset.split import fingerprint, split_held_out
-from rasengan_xl.runs.records import DatasetFacts, StageProgress
-from rasengan_xl.sdxl.components import load_tokenizers
+from rasengan_xl.dataset.store import Shelf
+from rasengan_xl.ranks import ALONE, Ranks
+from rasengan_xl.runs.records import DatasetFacts, EncodingFacts, StageProgress
+from rasengan_xl.sdxl.components import load_scaling_factor
 from rasengan_xl.sdxl.compute import Compute
+from rasengan_xl.sdxl.latents import Posterior
 from rasengan_xl.sdxl.model_folder import ModelFolder
-from rasengan_xl.sdxl.prompts import count_cut_captions
+from rasengan_xl.sdxl.prompts import PromptStates
+
+EMPTY_WORDING = ""
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedCrop:
+    """Where the posterior of one crop is, and what the UNet is told about its size."""
+
+    key: str
+    size_numbers: SizeNumbers
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EncodedPicture:
+    """A picture whose crops and captions have been encoded."""
+
+    name: str
+    digest: str
+    """Identity of the picture with its captions."""
+    crops: tuple[EncodedCrop, ...]
+    """All of one size."""
+    wordings: tuple[str, ...]
+    """Keys of its encoded captions."""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width that it is trained at, in pixels."""
+        return self.crops[0].size_numbers[4:]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EncodedPictures:
-    """Some of a dataset's pictures, encoded; all tensors lie on the CPU."""
+    """Some of a dataset's pictures; their tensors stay on disk until they are asked for."""
 
-    digests: list[str]
-    """Identity of each picture with its caption."""
-    means: Float[Tensor, "picture variant channel height width"]
-    deviations: Float[Tensor, "picture variant channel height width"]
-    """The VAE's posterior of every crop, unscaled."""
-    size_numbers: Int[Tensor, "picture variant 6"]
-    captions: Int[Tensor, " picture"]
-    """Row of each picture's caption in `prompts`."""
-    prompts: Float[Tensor, "caption token text_width"]
-    pooled_prompts: Float[Tensor, "caption pooled_width"]
+    pictures: Sequence[EncodedPicture]
+    latents: Shelf
+    prompts: Shelf
+    null_prompt: PromptStates
+    """What stands for no caption; one row."""
     scaling_factor: float
     """What the model's VAE multiplies latents by."""
 
     def __len__(self) -> int:
-        return len(self.digests)
+        return len(self.pictures)
+
+    def posterior(self, crop: EncodedCrop) -> Posterior:
+        """Return the VAE's posterior of a crop, unscaled."""
+        entry = self.latents.read(crop.key)
+        return Posterior(mean=entry["mean"], deviation=entry["deviation"])
+
+    def prompt(self, key: str) -> PromptStates:
+        """Return an encoded caption, as one row."""
+        return _one_row(self.prompts, key)
+
+    def mean(self, row: int) -> Float[Tensor, "channel height width"]:
+        """Return the scaled mean latent of a picture's first crop."""
+        return self.posterior(self.pictures[row].crops[0]).mean * self.scaling_factor
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,13 +87,19 @@ class EncodedDataset:
 
     train: EncodedPictures
     held_out: EncodedPictures
+    source: Source
+    plan: PicturePlan
+    train_plan: tuple[PlannedPicture, ...]
+    held_out_plan: tuple[PlannedPicture, ...]
     facts: DatasetFacts
+    captions_encoded: EncodingFacts
+    crops_encoded: EncodingFacts
 
 
 def encode_dataset(
-    settings: RunSettings, model: ModelFolder, compute: Compute
+    settings: RunSettings, model: ModelFolder, compute: Compute, ranks: Ranks = ALONE
 ) -> Generator[StageProgress, None, EncodedDataset]:
-    """Read, split and encode a dataset, or take from the cache what is there already.
+    """Read, plan, split and encode a dataset, or take from the store what is there already.
 
     The text encoders go before the VAE comes: they are never in memory together.
 
@@ -61,63 +107,71 @@ def encode_dataset(
         DatasetError: The dataset is unusable, or a picture encodes to something not finite.
     """
     wanted = settings.dataset
-    yield StageProgress(stage="read the dataset", done=0, total=1)
-    source = open_source(
-        wanted.source,
-        revision=wanted.revision,
-        split=wanted.split,
-        image_column=wanted.image_column,
-        caption_column=wanted.caption_column,
-    )
-    train, held_out = split_held_out(
-        source.pictures, wanted.held_out_share, wanted.held_out_minimum
-    )
-    yield StageProgress(stage="read the dataset", done=1, total=1)
+    with ranks.together():
+        source = yield from open_source(wanted, settings.caption.origin)
+        plan = plan_pictures(source, wanted, settings.caption, settings.seed)
+        train, held_out = split_held_out(plan.used, wanted.held_out_share, wanted.held_out_minimum)
+    texts = sorted({EMPTY_WORDING, *(w for picture in plan.used for w in picture.wordings)})
+    prompts, captions_encoded = yield from encode_wordings(texts, model, compute, ranks)
+    requests = [r for picture in plan.used for r in _requests(picture, wanted.background)]
+    latents, crops_encoded = yield from encode_crops(requests, model, compute, ranks)
 
-    captions = sorted({picture.caption for picture in source.pictures})
-    prompts = yield from encode_captions(captions, model, compute)
-    rules = CropRules(
-        resolution=wanted.resolution,
-        policy=wanted.crop,
-        crops_per_picture=wanted.crops_per_picture,
-        flip=wanted.flip,
-        seed=settings.seed if wanted.crop == "random" else 0,
-    )
-    latents = yield from encode_pictures([*train, *held_out], rules, model, compute)
+    null_prompt = _one_row(prompts, prompt_key(EMPTY_WORDING))
+    if settings.caption.null == "zeros":
+        null_prompt = PromptStates(
+            states=torch.zeros_like(null_prompt.states),
+            pooled=torch.zeros_like(null_prompt.pooled),
+        )
 
-    tensors = {**prompts, **latents}
-    train_rows, held_out_rows = slice(0, len(train)), slice(len(train), None)
-    facts = DatasetFacts(
-        source=source.name,
-        revision=source.revision,
-        train=len(train),
-        held_out=len(held_out),
-        fingerprint=fingerprint(source.pictures),
-        skipped=dict(source.ignored),
-        upscaled=int(latents["upscaled"].sum()),
-        captions_cut=count_cut_captions(captions, load_tokenizers(model)[0]),
-    )
+    def gather(planned: Sequence[PlannedPicture]) -> EncodedPictures:
+        return EncodedPictures(
+            pictures=[_describe(picture, wanted.background) for picture in planned],
+            latents=latents,
+            prompts=prompts,
+            null_prompt=null_prompt,
+            scaling_factor=load_scaling_factor(model),
+        )
+
     return EncodedDataset(
-        train=_gather(train, train_rows, captions, tensors),
-        held_out=_gather(held_out, held_out_rows, captions, tensors),
-        facts=facts,
+        train=gather(train),
+        held_out=gather(held_out),
+        source=source,
+        plan=plan,
+        train_plan=train,
+        held_out_plan=held_out,
+        facts=DatasetFacts(
+            source=source.name,
+            revision=source.revision,
+            found=len(source.pictures) + len(source.skipped),
+            train=len(train),
+            held_out=len(held_out),
+            fingerprint=fingerprint(plan.used),
+            skipped=count_reasons(plan.skipped),
+            ignored_files=dict(source.ignored),
+            upscaled=sum(picture.crops[0].upscaled for picture in plan.used),
+            captions_cut=0,
+        ),
+        captions_encoded=captions_encoded,
+        crops_encoded=crops_encoded,
     )
 
 
-def _gather(
-    pictures: Sequence[CaptionedPicture],
-    rows: slice,
-    captions: list[str],
-    tensors: dict[str, Tensor],
-) -> EncodedPictures:
-    row_of = {caption: row for row, caption in enumerate(captions)}
-    return EncodedPictures(
-        digests=[picture.digest for picture in pictures],
-        means=tensors["means"][rows],
-        deviations=tensors["deviations"][rows],
-        size_numbers=tensors["size_numbers"][rows],
-        captions=torch.tensor([row_of[picture.caption] for picture in pictures]),
-        prompts=tensors["states"],
-        pooled_prompts=tensors["pooled"],
-        scaling_factor=float(tensors["scaling_factor"]),
+def _requests(planned: PlannedPicture, background: str) -> list[CropRequest]:
+    return [CropRequest(planned.picture, crop, background) for crop in planned.crops]
+
+
+def _describe(planned: PlannedPicture, background: str) -> EncodedPicture:
+    return EncodedPicture(
+        name=planned.picture.name,
+        digest=planned.picture.digest,
+        crops=tuple(
+            EncodedCrop(request.key, size_numbers(request.crop))
+            for request in _requests(planned, background)
+        ),
+        wordings=tuple(prompt_key(wording) for wording in planned.wordings),
     )
+
+
+def _one_row(shelf: Shelf, key: str) -> PromptStates:
+    entry = shelf.read(key)
+    return PromptStates(states=entry["states"][None], pooled=entry["pooled"][None])

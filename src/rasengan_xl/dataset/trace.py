@@ -1,6 +1,7 @@
 """Proof of what a run was shown: one hash over every picture, timestep and noise, in order."""
 
 import hashlib
+from collections.abc import Iterable
 
 from torch import Tensor
 
@@ -11,15 +12,24 @@ class TraceHash:
     def __init__(self, state: str = "") -> None:
         self.state = state
 
-    def update(self, step: int, digests: list[str], *tensors: Tensor) -> None:
-        """Take in what one micro-batch showed.
+    def update(self, step: int, shown: Iterable[str]) -> None:
+        """Take in one optimizer step.
+
+        How it was cut into micro-batches, and which process took which, leaves no mark.
 
         Args:
             step: Optimizer step.
-            digests: Identities of its pictures.
-            tensors: Everything that was drawn for them, on the CPU.
+            shown: Hash of everything drawn for each picture, in the order of the step.
         """
-        digest = hashlib.sha256(f"{self.state} {step} {' '.join(digests)}".encode())
-        for tensor in tensors:
-            digest.update(tensor.contiguous().numpy().tobytes())
-        self.state = digest.hexdigest()
+        self.state = hashlib.sha256(f"{self.state} {step} {' '.join(shown)}".encode()).hexdigest()
+
+
+def hash_draws(digest: str, *draws: Tensor | int | bool) -> str:
+    """Hash one picture's identity together with all that was drawn for it."""
+    running = hashlib.sha256(digest.encode())
+    for draw in draws:
+        if isinstance(draw, Tensor):
+            running.update(memoryview(draw.contiguous().view(-1).numpy()))
+        else:
+            running.update(f" {int(draw)}".encode())
+    return running.hexdigest()[:32]

@@ -70,6 +70,15 @@ class HeldOutLoss(Record):
     """Of the paired difference, over pictures."""
 
 
+class EncodingFacts(Record):
+    """How much of what was asked for had to be encoded."""
+
+    asked: int
+    encoded: int
+    damaged_files: int
+    """Files of earlier work that could not be read, and were removed."""
+
+
 class DatasetFacts(Record):
     """Which pictures a run saw."""
 

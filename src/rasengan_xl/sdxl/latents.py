@@ -1,6 +1,6 @@
 """Pictures to latents: the VAE's posterior, in float32, checked to be finite."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,17 +27,23 @@ class Posterior:
 
 @torch.no_grad()
 def encode_pictures(
-    vae: AutoencoderKL, pictures: Iterable[Image.Image], batch_size: int
-) -> Iterator[Posterior]:
-    """Encode RGB pictures of one size, batch by batch; results come to the CPU."""
-    batch: list[Tensor] = []
-    for picture in pictures:
-        batch.append(_to_signed(picture))
-        if len(batch) == batch_size:
-            yield from _encode(vae, batch)
-            batch = []
-    if batch:
-        yield from _encode(vae, batch)
+    vae: AutoencoderKL, pictures: Sequence[Image.Image], batch_size: int
+) -> list[Posterior]:
+    """Encode RGB pictures of one size as one batch; results come to the CPU.
+
+    The batch is filled up to its size: how a picture is computed, and so the last bits of the
+    result, may depend on the size of its batch.
+    """
+    filled = [*pictures, *(pictures[-1] for _ in range(batch_size - len(pictures)))]
+    encoder: Any = vae
+    batch = torch.stack([_to_signed(picture) for picture in filled])
+    posterior = encoder.encode(batch.to(vae.device)).latent_dist
+    return [
+        Posterior(mean=mean, deviation=deviation)
+        for mean, deviation in zip(
+            posterior.mean.cpu()[: len(pictures)], posterior.std.cpu()[: len(pictures)], strict=True
+        )
+    ]
 
 
 @torch.no_grad()
@@ -51,13 +57,6 @@ def scaling_factor(vae: AutoencoderKL) -> float:
     """Return what latents are multiplied by, to have about unit variance."""
     config: Any = vae.config
     return float(config.scaling_factor)
-
-
-def _encode(vae: AutoencoderKL, batch: list[Tensor]) -> Iterator[Posterior]:
-    encoder: Any = vae
-    posterior = encoder.encode(torch.stack(batch).to(vae.device)).latent_dist
-    for mean, deviation in zip(posterior.mean.cpu(), posterior.std.cpu(), strict=True):
-        yield Posterior(mean=mean, deviation=deviation)
 
 
 def _to_signed(picture: Image.Image) -> Float[Tensor, "3 height width"]:

@@ -1,6 +1,6 @@
 """Captions to the text states that the UNet attends to."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -25,20 +25,21 @@ def encode_captions(
     captions: Sequence[str],
     tokenizers: tuple[CLIPTokenizer, CLIPTokenizer],
     encoders: tuple[CLIPTextModel, CLIPTextModelWithProjection],
-    batch_size: int = 32,
-) -> Iterator[PromptStates]:
-    """Encode captions batch by batch, on the encoders' device; results come to the CPU.
+    batch_size: int,
+) -> PromptStates:
+    """Encode captions as one batch, on the encoders' device; results come to the CPU.
 
-    Captions longer than the tokenizers' limit are cut.
+    Captions longer than the tokenizers' limit are cut.  The batch is filled up to its size: how
+    a caption is computed, and so the last bits of the result, may depend on the size of its batch.
     """
+    filled = [*captions, *("" for _ in range(batch_size - len(captions)))]
     device = encoders[0].device
-    for start in range(0, len(captions), batch_size):
-        batch = list(captions[start : start + batch_size])
-        first_ids, second_ids = (_tokenize(t, batch).to(device) for t in tokenizers)
-        first = encoders[0](first_ids, output_hidden_states=True)
-        second = encoders[1](second_ids, output_hidden_states=True)
-        states = torch.cat([_penultimate(first), _penultimate(second)], dim=-1)
-        yield PromptStates(states=states.cpu(), pooled=second.text_embeds.cpu())
+    first_ids, second_ids = (_tokenize(t, filled).to(device) for t in tokenizers)
+    first = encoders[0](first_ids, output_hidden_states=True)
+    second = encoders[1](second_ids, output_hidden_states=True)
+    states = torch.cat([_penultimate(first), _penultimate(second)], dim=-1)
+    count = len(captions)
+    return PromptStates(states=states.cpu()[:count], pooled=second.text_embeds.cpu()[:count])
 
 
 def count_cut_captions(captions: Sequence[str], tokenizer: CLIPTokenizer) -> int:

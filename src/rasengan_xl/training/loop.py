@@ -1,35 +1,45 @@
 """The training loop, top to bottom in the order things happen."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 
 import torch
+from torch import Tensor
+from torch.nn import Parameter
 from torch.nn.utils import clip_grad_norm_
 
 from rasengan_xl.config.training_settings import TrainingSettings
-from rasengan_xl.dataset.stream import TrainingStream
-from rasengan_xl.errors import DivergedError
+from rasengan_xl.dataset.prefetch import prefetch
+from rasengan_xl.dataset.stream import StepPart, TrainingStream
+from rasengan_xl.ranks import ALONE, Ranks
 from rasengan_xl.runs.records import StepRecord
-from rasengan_xl.sdxl.components import NoiseSchedule
 from rasengan_xl.sdxl.compute import Compute
 from rasengan_xl.sdxl.draws import keyed_seed
-from rasengan_xl.sdxl.objective import denoising_losses
+from rasengan_xl.sdxl.objective import Objective, denoising_losses
 from rasengan_xl.training.cost import Stopwatch, peak_memory_gib, reset_peak_memory
-from rasengan_xl.training.optimizer import learning_rate_at
+from rasengan_xl.training.divergence import (
+    refuse_infinite_gradient,
+    refuse_infinite_loss,
+    refuse_many_skips,
+)
+from rasengan_xl.training.optimizer import learning_rate_at, set_learning_rate
 from rasengan_xl.training.state import TrainingState
 
-MOST_SKIPS_IN_A_ROW = 25
-"""fp16 may overflow while the loss scale settles; more than this is divergence."""
+STEPS_AHEAD = 3
+"""Steps that are read and drawn while the present one is computed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
-    """What is to be learned, from what, and where."""
+    """What is to be learned, from what, where, and with whom."""
 
     stream: TrainingStream
-    schedule: NoiseSchedule
+    objective: Objective
     compute: Compute
     settings: TrainingSettings
+    ranks: Ranks = ALONE
 
 
 def train_steps(state: TrainingState, task: Task) -> Iterator[StepRecord]:
@@ -43,68 +53,94 @@ def train_steps(state: TrainingState, task: Task) -> Iterator[StepRecord]:
     device = task.compute.device
     stopwatch = Stopwatch(device)
     reset_peak_memory(device)
-    parameters = list(state.adapter.parameters.values())
     state.adapter.unet.train()
-    skips_in_a_row = 0
-
-    for step in range(state.steps_done + 1, task.settings.steps + 1):
-        stopwatch.start()
-        # Adapter dropout alone draws from global state; made a function of the step, too.
-        torch.manual_seed(keyed_seed(task.stream.seed, "dropout", step))
-        loss = add_up_gradients(state, task, step)
-        state.scaler.unscale_(state.optimizer)
-        gradient_norm = clip_grad_norm_(parameters, task.settings.max_gradient_norm).item()
-        is_finite = gradient_norm < float("inf")
-        if not is_finite and not state.scaler.is_enabled():
-            raise DivergedError(_explain(step, "the gradient", gradient_norm))
-        skips_in_a_row = 0 if is_finite else skips_in_a_row + 1
-        if skips_in_a_row > MOST_SKIPS_IN_A_ROW:
-            raise DivergedError(_explain(step, "the fp16 gradient of many steps", gradient_norm))
-
-        learning_rate = learning_rate_at(step, task.settings)
-        for group in state.optimizer.param_groups:
-            group["lr"] = learning_rate
-        state.scaler.step(state.optimizer)  # does nothing if a gradient overflowed
-        state.scaler.update()
-        state.optimizer.zero_grad(set_to_none=True)
-        state.steps_done = step
-        yield StepRecord(
-            step=step,
-            loss=loss,
-            gradient_norm=gradient_norm if is_finite else None,
-            learning_rate=learning_rate,
-            seconds=stopwatch.lap(),
-            peak_memory_gib=peak_memory_gib(device),
-            skipped=not is_finite,
-        )
+    steps = range(state.steps_done + 1, task.settings.steps + 1)
+    with closing(prefetch(partial(_read, task), steps, ahead=STEPS_AHEAD)) as parts:
+        for step in steps:
+            stopwatch.start()
+            part = next(parts)
+            idle_seconds = stopwatch.lap()
+            loss, gradient_norm = take_step(state, task, part)
+            yield StepRecord(
+                step=step,
+                loss=loss,
+                gradient_norm=gradient_norm,
+                learning_rate=learning_rate_at(step, task.settings),
+                seconds=stopwatch.lap(),
+                idle_seconds=idle_seconds,
+                peak_memory_gib=peak_memory_gib(device),
+                skipped=gradient_norm is None,
+            )
 
 
-def add_up_gradients(state: TrainingState, task: Task, step: int) -> float:
-    """Back-propagate the mean loss of a step's pictures, micro-batch by micro-batch.
+def take_step(state: TrainingState, task: Task, part: StepPart) -> tuple[float, float | None]:
+    """Take one optimizer step.
 
     Returns:
-        That mean.
+        The mean loss of its pictures, and the gradient's norm before clipping; None if fp16
+        overflowed, so that the step changed nothing.
 
     Raises:
-        DivergedError: The loss is not finite.
+        DivergedError: A loss or gradient is not a finite number.
     """
-    size = task.settings.batch_size * task.settings.accumulation
-    total = torch.zeros((), device=task.compute.device)
-    for batch in task.stream.micro_batches(step, state.trace):
+    step, ranks = part.step, task.ranks
+    # Adapter dropout alone draws from global state; made a function of the step, too.
+    torch.manual_seed(keyed_seed(task.stream.draws.seed, "dropout", step, ranks.rank))
+    parameters = list(state.adapter.parameters.values())
+    losses = add_up_gradients(state, task, part)
+    loss = _share_gradients(parameters, losses.sum(), ranks) / task.stream.draws.per_step
+    refuse_infinite_loss(loss, losses, part, task.stream, ranks)
+
+    state.scaler.unscale_(state.optimizer)
+    gradient_norm = clip_grad_norm_(parameters, task.settings.max_gradient_norm).item()
+    is_finite = gradient_norm < float("inf")
+    if not is_finite:
+        if not state.scaler.is_enabled():
+            refuse_infinite_gradient(gradient_norm, state.adapter, part, task.stream, ranks)
+        state.skipped_steps.append(step)
+        refuse_many_skips(state.skipped_steps, step, task.settings.most_skipped_share)
+
+    set_learning_rate(state.optimizer, learning_rate_at(step, task.settings))
+    state.scaler.step(state.optimizer)  # does nothing if a gradient overflowed
+    state.scaler.update()
+    state.optimizer.zero_grad(set_to_none=True)
+    if is_finite:
+        state.given.update()
+    shown = [[picture.slot, picture.trace] for batch in part.shown for picture in batch]
+    everywhere = sorted(pair for pairs in ranks.gather(shown) for pair in pairs)
+    state.trace.update(step, [trace for _, trace in everywhere])
+    state.steps_done = step
+    return loss, gradient_norm if is_finite else None
+
+
+def add_up_gradients(state: TrainingState, task: Task, part: StepPart) -> Tensor:
+    """Back-propagate this process's share of a step's mean loss, micro-batch by micro-batch.
+
+    Returns:
+        The loss of each of its pictures, float32[picture], on the device.
+    """
+    losses: list[Tensor] = []
+    for batch in part.batches:
         with task.compute.autocast():
             on_device = batch.to(task.compute.device)
-            losses = denoising_losses(state.adapter.unet, on_device, task.schedule)
-        loss = losses.sum() / size
-        state.scaler.scale(loss).backward()
-        total += loss.detach()
-    mean = total.item()
-    if not abs(mean) < float("inf"):
-        raise DivergedError(_explain(step, "the loss", mean))
-    return mean
+            each = denoising_losses(state.adapter.unet, on_device, task.objective)
+        state.scaler.scale(each.sum() / task.stream.draws.per_step).backward()
+        losses.append(each.detach())
+    return torch.cat(losses)
 
 
-def _explain(step: int, what: str, value: float) -> str:
-    return (
-        f"step {step}: {what} is {value}; lower training.learning_rate, or use "
-        "compute.precision = 'bf16' or 'fp32'"
-    )
+def _share_gradients(parameters: Sequence[Parameter], loss: Tensor, ranks: Ranks) -> float:
+    """Add up gradients and losses over all processes in one flat sum; return that of losses."""
+    if ranks.count > 1:
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        flat = torch.cat([loss.view(1), *(gradient.view(-1) for gradient in gradients)])
+        ranks.add_up(flat)
+        loss, *parts = flat.split([1, *(gradient.numel() for gradient in gradients)])
+        for gradient, part in zip(gradients, parts, strict=True):
+            gradient.copy_(part.view_as(gradient))
+    return loss.item()
+
+
+def _read(task: Task, step: int) -> StepPart:
+    part = task.stream.part(step, task.ranks)
+    return part.pinned() if task.compute.device.type == "cuda" else part
