@@ -170,7 +170,7 @@ def _mark(record: PictureRecord) -> Iterator[Chip]:
     elif record.looks_like is not None:
         yield Chip(f"like {record.looks_like}", _GREEN)
     if record.notes:
-        yield Chip("file damaged", _GREY)
+        yield Chip("see its notes", _GREY)
 
 
 def _list_pictures(account: Account) -> str:

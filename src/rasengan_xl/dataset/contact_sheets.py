@@ -33,7 +33,7 @@ class Tile:
     """One picture on a sheet."""
 
     image: Image.Image
-    """As large as the bucket."""
+    """Shrunk to the thumbnail of its bucket."""
     number: int
     name: str
     chips: tuple[Chip, ...]
