@@ -23,9 +23,10 @@ from rasengan_xl.dataset.stream import TrainingStream
 from rasengan_xl.dataset.trace import TraceHash
 from rasengan_xl.mini import architecture
 from rasengan_xl.runs.provenance import describe_machine
-from rasengan_xl.sdxl.components import NoiseSchedule
 from rasengan_xl.sdxl.compute import Compute, choose_compute
 from rasengan_xl.sdxl.full_size import POOLED_WIDTH, TOKENS, UNET_CONFIG, build_full_size_unet
+from rasengan_xl.sdxl.noise_schedule import NoiseSchedule
+from rasengan_xl.sdxl.objective import build_objective
 from rasengan_xl.sdxl.quantization import quantize_linears
 from rasengan_xl.training.cost import (
     memory_kind,
@@ -54,7 +55,7 @@ def measure(settings: RunSettings, *, small: bool) -> dict[str, object]:
     adapter = attach_adapter(unet, settings.adapter, settings.seed)
     state = TrainingState(
         adapter=adapter,
-        optimizer=build_optimizer(adapter.parameters.values(), settings.training),
+        optimizer=build_optimizer(adapter.parameters, settings.training),
         scaler=torch.amp.GradScaler(compute.device.type, enabled=compute.dtype is torch.float16),
         trace=TraceHash(),
     )
@@ -67,7 +68,8 @@ def measure(settings: RunSettings, *, small: bool) -> dict[str, object]:
         seed=0,
         timesteps=len(schedule.alpha_bars),
     )
-    task = Task(stream=stream, schedule=schedule, compute=compute, settings=settings.training)
+    objective = build_objective(schedule, settings.objective).to(compute.device)
+    task = Task(stream=stream, objective=objective, compute=compute, settings=settings.training)
     records = list(train_steps(state, task))
     seconds = summarise_seconds(records)
     return {

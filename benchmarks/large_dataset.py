@@ -19,11 +19,12 @@ from rasengan_xl.dataset.prefetch import prefetch
 from rasengan_xl.dataset.store import ShardWriter, TensorStore
 from rasengan_xl.dataset.stream import build_stream
 from rasengan_xl.ranks import ALONE
-from rasengan_xl.sdxl.full_size import POOLED_WIDTH, TEXT_WIDTH, TOKENS
+from rasengan_xl.sdxl.full_size import POOLED_WIDTH, TOKENS, UNET_CONFIG
 from rasengan_xl.sdxl.prompts import PromptStates
 
 SIDE = 512
 LATENT_SIDE = SIDE // 8
+TEXT_WIDTH = UNET_CONFIG["cross_attention_dim"]
 
 
 def write_store(folder: Path, pictures: int) -> None:

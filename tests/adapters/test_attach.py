@@ -103,3 +103,15 @@ def test_a_target_that_matches_nothing_is_refused(tiny_unet):
 def test_a_target_that_is_no_linear_layer_is_refused(tiny_unet):
     with pytest.raises(AdapterError, match="conv_in, a Conv2d"):
         attach(tiny_unet, "lora", targets=("conv_in",))
+
+
+@pytest.mark.parametrize(("rank_stabilized", "factor"), [(False, 16 / 4), (True, 16 / 2)])
+def test_the_update_is_scaled_by_alpha_over_the_rank_or_its_root(
+    tiny_unet, rank_stabilized, factor
+):
+    settings = AdapterSettings(rank=4, alpha=16, rank_stabilized=rank_stabilized)
+    attach_adapter(tiny_unet, settings, seed=0)
+    layer = tiny_unet.down_blocks[1].attentions[0].transformer_blocks[0].attn1.to_q
+    torch.nn.init.normal_(layer.lora_B["default"].weight)
+    update = layer.lora_B["default"].weight @ layer.lora_A["default"].weight
+    torch.testing.assert_close(layer.get_delta_weight("default"), factor * update)

@@ -14,12 +14,14 @@ from .test_attach import unet_output
 ALL_TARGETS = ("to_q", "to_k", "to_v", "to_out.0", "ff.net.0.proj", "ff.net.2")
 
 
-@pytest.mark.parametrize("decompose", [False, True], ids=["lora", "dora"])
-def test_plain_diffusers_loads_a_saved_adapter_at_its_full_strength(
-    tiny_model, tmp_path, decompose
-):
+@pytest.mark.parametrize(
+    "kind",
+    [{}, {"decompose": True}, {"rank_stabilized": True}, {"rank": 9, "rank_stabilized": True}],
+    ids=["lora", "dora", "rslora", "rslora-9"],
+)
+def test_plain_diffusers_loads_a_saved_adapter_at_its_full_strength(tiny_model, tmp_path, kind):
     trained = StableDiffusionXLPipeline.from_pretrained(tiny_model).unet
-    settings = AdapterSettings(rank=4, alpha=16, decompose=decompose, targets=ALL_TARGETS)
+    settings = AdapterSettings(**{"rank": 4, "alpha": 16, "targets": ALL_TARGETS, **kind})
     adapter = attach_adapter(trained, settings, seed=1)
     generator = torch.Generator().manual_seed(2)
     with torch.no_grad():

@@ -2,25 +2,28 @@ import shutil
 
 import pytest
 import torch
+from PIL import Image
 
+from rasengan_xl.dataset import encoding
 from rasengan_xl.dataset.encoded import encode_dataset
 from rasengan_xl.errors import DatasetError
 from rasengan_xl.runs.records import StageProgress
 from rasengan_xl.sdxl.components import load_vae
 from rasengan_xl.sdxl.compute import choose_compute
+from rasengan_xl.sdxl.latents import encode_pictures
 from rasengan_xl.sdxl.model_folder import find_model
+
+from ..exhaust import exhaust
+
+
+def work_on(settings):
+    return encode_dataset(
+        settings, find_model(settings.base_model), choose_compute(settings.compute)
+    )
 
 
 def encode(settings):
-    stages = []
-    work = encode_dataset(
-        settings, find_model(settings.base_model), choose_compute(settings.compute)
-    )
-    while True:
-        try:
-            stages.append(next(work))
-        except StopIteration as end:
-            return stages, end.value
+    return exhaust(work_on(settings))
 
 
 @pytest.fixture
@@ -29,56 +32,136 @@ def fresh_cache(monkeypatch, tmp_path):
     return tmp_path / "cache"
 
 
-def test_every_picture_is_trained_on_or_held_out_and_counted(settings, fresh_cache):
-    _, dataset = encode(settings())
-    assert dataset.facts.train == len(dataset.train) == 9
-    assert dataset.facts.held_out == len(dataset.held_out) == 3
-    assert dataset.train.means.shape == (9, 1, 4, 8, 8)
-    assert not set(dataset.train.digests) & set(dataset.held_out.digests)
+@pytest.fixture
+def folder(picture_folder, tmp_path):
+    return shutil.copytree(picture_folder, tmp_path / "pictures")
 
 
-def test_the_second_time_everything_comes_from_the_cache(settings, fresh_cache):
-    first_stages, first = encode(settings())
-    stages, second = encode(settings())
-    encoded = {"encode captions", "encode pictures"}
-    assert encoded <= {stage.stage for stage in first_stages}
-    assert not encoded & {stage.stage for stage in stages}
-    assert torch.equal(first.train.means, second.train.means)
+def latents_of(pictures):
+    return [pictures.mean(row) for row in range(len(pictures))]
+
+
+def test_every_picture_is_trained_on_held_out_or_skipped_and_counted(settings, fresh_cache, folder):
+    (folder / "broken.png").write_bytes(b"no picture")
+    (folder / "broken.txt").write_text("a ninja")
+    Image.new("RGB", (3, 3)).save(folder / "tiny.png")
+    (folder / "tiny.txt").write_text("a very small ninja")
+    Image.new("RGB", (64, 64)).save(folder / "speechless.png")
+    facts = encode(settings(dataset={"source": str(folder)})).facts
+    assert (facts.train, facts.held_out, facts.found) == (9, 3, 15)
+    assert sum(facts.skipped.values()) == 3
+    assert facts.skipped["too small"] == facts.skipped["no caption"] == 1
+
+
+def test_the_second_time_nothing_is_encoded(settings, fresh_cache):
+    first = encode(settings())
+    stages = set()
+    work = work_on(settings())
+    with pytest.raises(StopIteration) as end:
+        while True:
+            record = next(work)
+            assert isinstance(record, StageProgress)
+            stages.add(record.stage)
+    second = end.value.value
+    assert not {"encode captions", "encode pictures"} & stages
+    assert (first.crops_encoded.encoded, second.crops_encoded.encoded) == (12, 0)
+    assert second.captions_encoded.encoded == 0
     assert first.facts == second.facts
-    assert all(isinstance(stage, StageProgress) for stage in stages)
+    for one, other in zip(latents_of(first.train), latents_of(second.train), strict=True):
+        assert torch.equal(one, other)
 
 
-def test_a_changed_caption_is_encoded_anew(settings, fresh_cache, picture_folder, tmp_path):
-    folder = shutil.copytree(picture_folder, tmp_path / "pictures")
-    encode(settings(dataset={"source": str(folder)}))
-    (folder / "00.txt").write_text("a ninja")
-    stages, _ = encode(settings(dataset={"source": str(folder)}))
-    assert "encode captions" in {stage.stage for stage in stages}
+def test_one_changed_caption_encodes_one_entry_anew(settings, fresh_cache, folder):
+    chosen = settings(dataset={"source": str(folder)})
+    encode(chosen)
+    (folder / "00.txt").write_text("a ninja nobody has seen")
+    again = encode(chosen)
+    assert again.captions_encoded.encoded == 1
+    assert again.crops_encoded.encoded == 0
+
+
+def test_one_changed_picture_encodes_one_entry_anew(settings, fresh_cache, folder):
+    chosen = settings(dataset={"source": str(folder)})
+    encode(chosen)
+    Image.new("RGB", (40, 40), "red").save(folder / "00.png")
+    again = encode(chosen)
+    assert again.captions_encoded.encoded == 0
+    assert again.crops_encoded.encoded == 1
+
+
+def test_an_entry_does_not_depend_on_what_else_was_missing(settings, fresh_cache, monkeypatch):
+    together = encode(settings())
+    monkeypatch.setenv("RASENGAN_CACHE", str(fresh_cache / "other"))
+    encode(settings(dataset={"held_out_minimum": 1, "split": "train"}))
+    picture = together.train.pictures[0]
+    for shard in (fresh_cache / "other").rglob("*.safetensors"):
+        shard.unlink()
+    monkeypatch.setattr(encoding, "CAPTIONS_AT_ONCE", 32)
+    alone = exhaust(
+        encoding.encode_crops(
+            [
+                encoding.CropRequest(planned.picture, planned.crops[0], "white")
+                for planned in together.train_plan[:1]
+            ],
+            find_model(settings().base_model),
+            choose_compute(settings().compute),
+            encoding.Ranks(),
+        )
+    )[0]
+    entry = together.train.latents.read(picture.crops[0].key)
+    assert torch.equal(alone.read(picture.crops[0].key)["mean"], entry["mean"])
+
+
+def test_equal_captions_are_encoded_once(settings, fresh_cache, folder):
+    for file in folder.glob("*.txt"):
+        file.write_text("a ninja")
+    facts = encode(settings(dataset={"source": str(folder)})).captions_encoded
+    assert facts.asked == 2, "the caption, and the empty one"
+
+
+@pytest.mark.parametrize("null", ["zeros", "empty"])
+def test_the_null_caption_is_zeros_or_the_encoded_empty_text(settings, fresh_cache, null):
+    prompt = encode(settings(caption={"null": null})).train.null_prompt
+    assert bool(prompt.states.any()) == bool(prompt.pooled.any()) == (null == "empty")
 
 
 def test_latents_are_what_the_vae_gives_for_the_cropped_picture(settings, fresh_cache):
     chosen = settings()
-    _, dataset = encode(chosen)
+    dataset = encode(chosen)
     vae = load_vae(find_model(chosen.base_model), torch.device("cpu"))
     assert dataset.train.scaling_factor == vae.config.scaling_factor
-    widths = {numbers[1] for numbers in dataset.train.size_numbers[:, 0].tolist()}
-    assert widths == {40, 44, 48}
-    for height, width, top, left, *target in dataset.train.size_numbers[:, 0].tolist():
-        assert (height, top, target) == (40, 0, [32, 32])
-        assert left == (round(width * 32 / 40) - 32) // 2
+    planned, picture = dataset.train_plan[0], dataset.train.pictures[0]
+    cut = encoding.CropRequest(planned.picture, planned.crops[0], "white").cut()
+    (expected,) = encode_pictures(vae, [cut], 1)
+    posterior = dataset.train.posterior(picture.crops[0])
+    torch.testing.assert_close(posterior.mean, expected.mean)
+    torch.testing.assert_close(posterior.deviation, expected.deviation)
+    height, width, top, left, *target = picture.crops[0].size_numbers
+    assert (height, top, target) == (40, 0, [32, 32])
+    assert left == (round(width * 32 / 40) - 32) // 2
 
 
-def test_flipping_doubles_the_variants(settings, fresh_cache):
-    _, dataset = encode(settings(dataset={"flip": True}))
-    assert dataset.train.means.shape[1] == 2
-    assert not torch.equal(dataset.train.means[:, 0], dataset.train.means[:, 1])
+def test_flipping_doubles_the_crops(settings, fresh_cache):
+    train = encode(settings(dataset={"flip": True})).train
+    one, other = (train.posterior(crop).mean for crop in train.pictures[0].crops)
+    assert not torch.equal(one, other)
+
+
+def test_pictures_of_several_shapes_keep_them(settings, fresh_cache, folder):
+    Image.new("RGB", (128, 64), "red").save(folder / "00.png")
+    dataset = encode(
+        settings(dataset={"source": str(folder), "shapes": "buckets", "bucket_multiple": 8})
+    )
+    pictures = [*dataset.train.pictures, *dataset.held_out.pictures]
+    assert len({picture.size for picture in pictures}) > 1
+    for picture in dataset.train.pictures:
+        height, width = picture.size
+        assert dataset.train.posterior(picture.crops[0]).mean.shape == (4, height // 4, width // 4)
 
 
 def test_a_latent_that_is_not_finite_stops_and_names_the_picture(
     settings, fresh_cache, monkeypatch
 ):
-    from rasengan_xl.dataset import encoding
-
     def broken(model, device):
         vae = load_vae(model, device)
         vae.quant_conv.bias.data.fill_(float("nan"))
@@ -87,4 +170,16 @@ def test_a_latent_that_is_not_finite_stops_and_names_the_picture(
     monkeypatch.setattr(encoding, "load_vae", broken)
     with pytest.raises(DatasetError, match=r"\d\d.png: the VAE encodes it to something not finite"):
         encode(settings())
-    assert not list(fresh_cache.glob("latents-*"))
+    assert not list(fresh_cache.rglob("latents/*/*.safetensors"))
+
+
+def test_what_was_encoded_before_an_interruption_is_not_encoded_again(
+    settings, fresh_cache, monkeypatch
+):
+    monkeypatch.setattr(encoding, "PIXELS_AT_ONCE", {"cpu": 32 * 32})
+    work = work_on(settings())
+    for record in work:
+        if record.stage == "encode pictures" and record.done == 5:
+            work.close()
+            break
+    assert encode(settings()).crops_encoded.encoded == 12 - 5

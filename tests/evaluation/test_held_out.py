@@ -4,9 +4,10 @@ import torch
 from rasengan_xl.adapters.attach import attach_adapter
 from rasengan_xl.config.settings import EvaluationSettings
 from rasengan_xl.evaluation.held_out import measure_held_out_loss
-from rasengan_xl.sdxl.components import load_noise_schedule, load_unet
+from rasengan_xl.sdxl.components import load_unet
 from rasengan_xl.sdxl.compute import choose_compute
 from rasengan_xl.sdxl.model_folder import find_model
+from rasengan_xl.sdxl.noise_schedule import load_noise_schedule
 
 from ..dataset.test_stream import make_pictures
 
@@ -37,7 +38,7 @@ def measure(settings):
             for parameter in adapter.parameters.values():
                 parameter.add_(change)
         wanted = EvaluationSettings(pictures=4, timesteps=3)
-        schedule = load_noise_schedule(model)
+        schedule = load_noise_schedule(model, zero_terminal_snr=None)
         return exhaust(measure_held_out_loss(adapter, pictures, schedule, compute, wanted))
 
     return run

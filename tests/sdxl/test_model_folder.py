@@ -120,3 +120,31 @@ def test_a_hub_model_is_downloaded_at_its_resolved_commit(monkeypatch, tiny_mode
     assert model.revision == "c0ffee"
     assert asked["revision"] == "c0ffee"
     assert "unet/config.json" in asked["patterns"]
+
+
+def test_a_commit_that_lies_here_whole_is_used_without_the_network(monkeypatch, copy):
+    commit = "0123456789" * 4
+
+    def snapshot(name, *, revision, local_files_only=False, **_):
+        assert local_files_only, "the network was asked"
+        assert revision == commit
+        return str(copy)
+
+    def refuse(*_, **__):
+        raise ConnectionError("offline")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot)
+    monkeypatch.setattr("huggingface_hub.HfApi.model_info", refuse)
+    assert find_model("owner/name", commit).revision == commit
+    shutil.rmtree(copy / "vae")  # a download that was broken off
+    with pytest.raises(ModelError, match="cannot be had from the hub"):
+        find_model("owner/name", commit)
+
+
+def test_the_identity_changes_wherever_a_weight_file_does(copy):
+    before = find_model(str(copy)).identity(("vae",))
+    (file,) = (copy / "vae").glob("*.safetensors")
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+    assert find_model(str(copy)).identity(("vae",)) != before

@@ -1,7 +1,28 @@
+import importlib.util
+import json
+
 import pytest
+import torch
+from pydantic import ValidationError
+from torch.nn import Parameter
 
 from rasengan_xl.config.training_settings import TrainingSettings
-from rasengan_xl.training.optimizer import learning_rate_at
+from rasengan_xl.errors import DeviceError
+from rasengan_xl.training.optimizer import (
+    build_optimizer,
+    check_optimizer,
+    learning_rate_at,
+    optimizer_numbers,
+    restore_numbers,
+    set_learning_rate,
+)
+
+ON_A_CPU = {
+    "adamw": {"learning_rate": 1e-2},
+    "adamw8bit": {"learning_rate": 1e-2},
+    "prodigy": {"learning_rate": 1.0},
+    "schedule_free_adamw": {"learning_rate": 1e-2, "schedule": "constant"},
+}
 
 
 def schedule(**changes):
@@ -37,3 +58,119 @@ def test_accumulation_does_not_move_the_schedule(accumulation):
 
 def test_without_warm_up_the_first_step_has_the_peak():
     assert schedule(warmup_steps=0)[0] == 1.0
+
+
+def make_parameters():
+    """Build an adapter of one layer; its B starts at zero, its A is large enough for 8 bits."""
+    generator = torch.Generator().manual_seed(0)
+    return {
+        "to_q.lora_A.default.weight": Parameter(torch.randn(64, 80, generator=generator)),
+        "to_q.lora_B.default.weight": Parameter(torch.zeros(80, 64)),
+        "to_q.lora_magnitude_vector.default.weight": Parameter(torch.ones(80)),
+    }
+
+
+def make_settings(optimizer, **changes):
+    return TrainingSettings(**{"optimizer": optimizer, **ON_A_CPU.get(optimizer, {}), **changes})
+
+
+def error_of(parameters):
+    a, b, magnitude = parameters.values()
+    target = torch.linspace(-1, 1, 80 * 80).view(80, 80)
+    return ((b @ a * magnitude[:, None] - target) ** 2).mean()
+
+
+def take_steps(parameters, optimizer, settings, steps):
+    for step in steps:
+        set_learning_rate(optimizer, learning_rate_at(step, settings))
+        error_of(parameters).backward()
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+
+def plain(tree):
+    """Copy nested tables of tensors and numbers, as reading a file would."""
+    if isinstance(tree, dict):
+        return {name: plain(value) for name, value in tree.items()}
+    return tree.clone() if isinstance(tree, torch.Tensor) else tree
+
+
+@pytest.mark.parametrize("name", ON_A_CPU)
+def test_two_steps_and_two_after_a_restore_are_four_steps_bit_for_bit(name):
+    settings = make_settings(name, warmup_steps=3, steps=5)
+    whole = make_parameters()
+    take_steps(whole, build_optimizer(whole, settings), settings, range(1, 5))
+
+    first = make_parameters()
+    optimizer = build_optimizer(first, settings)
+    take_steps(first, optimizer, settings, range(1, 3))
+    moments = plain(optimizer.state_dict()["state"])
+    numbers = json.loads(json.dumps(optimizer_numbers(optimizer), allow_nan=False))
+    second = {name: Parameter(p.detach().clone()) for name, p in first.items()}
+    again = build_optimizer(second, settings)
+    again.load_state_dict({**again.state_dict(), "state": moments})
+    restore_numbers(again, numbers)
+    take_steps(second, again, settings, range(3, 5))
+
+    for parameter, expected in zip(second.values(), whole.values(), strict=True):
+        assert torch.equal(parameter, expected)
+    assert optimizer_numbers(again) != numbers or name in ("adamw", "adamw8bit")
+
+
+@pytest.mark.parametrize("name", ON_A_CPU)
+def test_every_optimizer_comes_nearer_to_its_goal(name):
+    settings = make_settings(name, steps=300, warmup_steps=1)
+    parameters = make_parameters()
+    before = error_of(parameters).item()
+    take_steps(parameters, build_optimizer(parameters, settings), settings, range(1, 121))
+    assert error_of(parameters).item() < 0.8 * before
+
+
+def test_lora_plus_makes_the_matrices_b_alone_learn_faster():
+    settings = make_settings("adamw", lora_plus_ratio=16.0, learning_rate=1e-3)
+    parameters = make_parameters()
+    optimizer = build_optimizer(parameters, settings)
+    set_learning_rate(optimizer, 5e-4)
+    rates = {
+        id(parameter): group["lr"]
+        for group in optimizer.param_groups
+        for parameter in group["params"]
+    }
+    assert [rates[id(p)] for p in parameters.values()] == [5e-4, 16 * 5e-4, 5e-4]
+
+
+def test_without_lora_plus_there_is_one_group():
+    groups = build_optimizer(make_parameters(), make_settings("adamw")).param_groups
+    assert [len(group["params"]) for group in groups] == [3]
+    assert [group["lr_ratio"] for group in groups] == [1.0]
+
+
+def test_prodigy_finds_a_learning_rate_and_says_nothing(capsys):
+    settings = make_settings("prodigy", warmup_steps=1)
+    parameters = make_parameters()
+    optimizer = build_optimizer(parameters, settings)
+    take_steps(parameters, optimizer, settings, range(1, 61))
+    assert optimizer_numbers(optimizer)[0]["d"] > 1e-4  # from its first guess of 1e-6
+    assert capsys.readouterr().out == ""
+
+
+def test_paging_without_a_gpu_is_refused():
+    with pytest.raises(DeviceError, match="use 'adamw8bit'"):
+        build_optimizer(make_parameters(), make_settings("paged_adamw8bit"))
+    check_optimizer(make_settings("paged_adamw8bit"), torch.device("cuda"))
+
+
+@pytest.mark.parametrize(
+    ("name", "library"), [("prodigy", "prodigyopt"), ("schedule_free_adamw", "schedulefree")]
+)
+def test_a_library_that_is_not_there_is_named_with_its_remedy(monkeypatch, name, library):
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda n: None if n == library else find(n))
+    with pytest.raises(DeviceError, match=rf"{library}.*pip install 'rasengan-xl\[optimizers\]'"):
+        check_optimizer(make_settings(name), torch.device("cpu"))
+    check_optimizer(make_settings("adamw"), torch.device("cpu"))
+
+
+def test_one_average_is_enough():
+    with pytest.raises(ValidationError, match="leave ema_decay out"):
+        make_settings("schedule_free_adamw", ema_decay=0.9)

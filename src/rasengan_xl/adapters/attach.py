@@ -56,6 +56,7 @@ def attach_adapter(unet: UNet2DConditionModel, settings: AdapterSettings, seed: 
                 lora_alpha=settings.alpha,  # pyright: ignore[reportArgumentType] - floats work
                 lora_dropout=settings.dropout,
                 use_dora=settings.decompose,
+                use_rslora=settings.rank_stabilized,
                 target_modules=list(settings.targets),
             )
         )

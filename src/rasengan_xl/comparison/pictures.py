@@ -1,13 +1,19 @@
 """The same prompts from the same noise, by the base and by every adapter."""
 
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+
+from diffusers.pipelines.stable_diffusion_xl.pipeline_stable_diffusion_xl import (
+    StableDiffusionXLPipeline,
+)
 
 from rasengan_xl.comparison.orders import Draw
 from rasengan_xl.comparison.result import BASE, picture_file
 from rasengan_xl.generation.drawing import draw_pictures, list_requests
 from rasengan_xl.generation.pipeline import MemorySavings, adapted, load_pipeline
 from rasengan_xl.generation.png import save_picture
+from rasengan_xl.runs.folder import RunFolder
 from rasengan_xl.runs.records import StageProgress
 from rasengan_xl.sdxl.compute import choose_compute
 from rasengan_xl.sdxl.model_folder import find_model
@@ -23,7 +29,7 @@ def draw_comparison(order: Draw) -> Iterator[StageProgress]:
     requests = list_requests(order.pictures)
     total, done = len(requests) * (len(order.adapters) + 1), 0
     for name, adapter in {BASE: None, **order.adapters}.items():
-        with adapted(pipeline, adapter) if adapter else nullcontext():
+        with _on(pipeline, adapter) if adapter else nullcontext():
             drawn = draw_pictures(pipeline, order.pictures, size)
             for number, (request, picture) in enumerate(zip(requests, drawn, strict=True)):
                 described = {
@@ -39,3 +45,10 @@ def draw_comparison(order: Draw) -> Iterator[StageProgress]:
                 save_picture(picture, picture_file(order.folder, name, number), described)
                 done += 1
                 yield StageProgress(stage="draw", done=done, total=total)
+
+
+def _on(pipeline: StableDiffusionXLPipeline, adapter_file: Path) -> AbstractContextManager[None]:
+    """Put an arm's adapter on, with the sampler that the arm was trained for."""
+    objective = RunFolder(adapter_file.parent).read_settings().objective
+    zero_terminal_snr = objective.zero_terminal_snr is True
+    return adapted(pipeline, adapter_file, zero_terminal_snr=zero_terminal_snr)

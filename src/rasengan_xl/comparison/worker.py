@@ -21,9 +21,10 @@ from rasengan_xl.dataset.encoded import encode_dataset
 from rasengan_xl.errors import AdapterError, RasenganError
 from rasengan_xl.runs.folder import RunFolder
 from rasengan_xl.runs.records import StageProgress, StepRecord
-from rasengan_xl.sdxl.components import load_noise_schedule, load_unet_shape
+from rasengan_xl.sdxl.components import load_unet_shape
 from rasengan_xl.sdxl.compute import choose_compute
 from rasengan_xl.sdxl.model_folder import find_model
+from rasengan_xl.sdxl.noise_schedule import load_noise_schedule
 from rasengan_xl.training.interruption import stop_on_interrupt
 from rasengan_xl.training.run import run_training
 
@@ -44,7 +45,7 @@ def _prepare(order: Prepare) -> Iterator[StageProgress]:
     for name, settings in order.arms.items():
         choose_compute(settings.compute)
         model = find_model(settings.base_model, settings.base_revision)
-        load_noise_schedule(model)
+        load_noise_schedule(model, zero_terminal_snr=settings.objective.zero_terminal_snr)
         try:
             check_targets(load_unet_shape(model), settings.adapter.targets)
         except AdapterError as error:

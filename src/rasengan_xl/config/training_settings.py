@@ -97,6 +97,9 @@ class TrainingSettings(Settings):
                 raise ValueError("prodigy finds the learning rate: set learning_rate = 1.0")
             if self.lora_plus_ratio != 1:
                 raise ValueError("prodigy has one learning rate: leave lora_plus_ratio at 1")
-        if self.optimizer == "schedule_free_adamw" and self.schedule != "constant":
-            raise ValueError('schedule_free_adamw needs schedule = "constant"')
+        if self.optimizer == "schedule_free_adamw":
+            if self.schedule != "constant":
+                raise ValueError('schedule_free_adamw needs schedule = "constant"')
+            if self.ema_decay is not None:
+                raise ValueError("schedule_free_adamw gives out an average: leave ema_decay out")
         return self

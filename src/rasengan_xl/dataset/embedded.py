@@ -5,7 +5,7 @@ from io import BytesIO
 
 from rasengan_xl.dataset.pictures import CaptionedPicture, Source, hash_bytes
 from rasengan_xl.mini.world.captions import write_caption
-from rasengan_xl.mini.world.portraits import draw_portrait
+from rasengan_xl.mini.world.portraits import PICTURE_SIZE, draw_portrait
 from rasengan_xl.mini.world.scenes import draw_scene
 
 EMBEDDED = "mini"
@@ -23,14 +23,16 @@ GPU server hold out the same pictures."""
 def open_embedded() -> Source:
     """Open the embedded dataset; a portrait is drawn when it is read."""
     pictures = tuple(_describe(seed) for seed in range(NUM_PORTRAITS))
-    return Source(name=EMBEDDED, revision=None, pictures=pictures, ignored={})
+    return Source(name=EMBEDDED, revision=None, pictures=pictures)
 
 
 def _describe(seed: int) -> CaptionedPicture:
     return CaptionedPicture(
         name=f"portrait {seed}",
-        caption=write_caption(draw_scene(seed), STYLE),
+        captions=(write_caption(draw_scene(seed), STYLE),),
         picture_digest=hash_bytes(f"{STYLE} world {WORLD_VERSION} portrait {seed}".encode()),
+        width=PICTURE_SIZE,
+        height=PICTURE_SIZE,
         read=partial(_draw, seed),
     )
 

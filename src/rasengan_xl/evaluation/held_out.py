@@ -11,10 +11,10 @@ from rasengan_xl.config.settings import EvaluationSettings
 from rasengan_xl.dataset.encoded import EncodedPictures
 from rasengan_xl.errors import DivergedError
 from rasengan_xl.runs.records import HeldOutLoss, StageProgress, standard_error
-from rasengan_xl.sdxl.components import NoiseSchedule
 from rasengan_xl.sdxl.compute import Compute
 from rasengan_xl.sdxl.draws import draw_noise
-from rasengan_xl.sdxl.objective import LatentBatch, denoising_losses
+from rasengan_xl.sdxl.noise_schedule import NoiseSchedule
+from rasengan_xl.sdxl.objective import LatentBatch, denoising_losses, plain_objective
 
 
 @torch.no_grad()
@@ -27,18 +27,20 @@ def measure_held_out_loss(
 ) -> Generator[StageProgress, None, HeldOutLoss]:
     """Measure the loss of base and adapted model on the same table.
 
-    The table depends on the pictures alone, neither on the run's seed nor on its arm.
+    The table depends on the pictures alone, neither on the run's seed nor on its arm; the loss
+    is the unweighted squared error, whatever the run was trained with.
     """
     adapter.unet.eval()
+    objective = plain_objective(schedule).to(compute.device)
     count = min(settings.pictures, len(pictures))
     base: list[float] = []
     adapted: list[float] = []
     for batch in _table(pictures, count, len(schedule.alpha_bars), settings.timesteps):
         on_device = batch.to(compute.device)
         with compute.autocast():
-            adapted.append(denoising_losses(adapter.unet, on_device, schedule).mean().item())
+            adapted.append(denoising_losses(adapter.unet, on_device, objective).mean().item())
             with adapter.disabled():
-                base.append(denoising_losses(adapter.unet, on_device, schedule).mean().item())
+                base.append(denoising_losses(adapter.unet, on_device, objective).mean().item())
         if not math.isfinite(adapted[-1]) or not math.isfinite(base[-1]):
             raise DivergedError(
                 f"held-out picture {len(base)}: the loss is {adapted[-1]}, the base's {base[-1]}; "

@@ -36,6 +36,8 @@ class Ground:
     compute: ComputeSettings
     resolution: int | None
     """Side of the pictures the adapter was trained on, in pixels, if that is known."""
+    zero_terminal_snr: bool = False
+    """Whether the adapter was trained to begin from pure noise, though its base was not."""
 
 
 def find_ground(adapter: Path, base_model: str | None) -> Ground:
@@ -60,6 +62,7 @@ def find_ground(adapter: Path, base_model: str | None) -> Ground:
         base_revision=known.base_revision if known and base_model is None else None,
         compute=known.compute if known else ComputeSettings(),
         resolution=known.dataset.resolution if known else None,
+        zero_terminal_snr=bool(known and known.objective.zero_terminal_snr),
     )
 
 
@@ -84,7 +87,7 @@ def draw_pairs(
     native = pipeline.default_sample_size * pipeline.vae_scale_factor
     size = pictures.size or ground.resolution or native
     bases = list(draw_pictures(pipeline, pictures, size))
-    with adapted(pipeline, file):
+    with adapted(pipeline, file, zero_terminal_snr=ground.zero_terminal_snr):
         drawn = draw_pictures(pipeline, pictures, size)
         rows = zip(list_requests(pictures), bases, drawn, strict=True)
         for number, (request, base, tuned) in enumerate(rows):

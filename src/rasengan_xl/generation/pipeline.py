@@ -16,6 +16,7 @@ from rasengan_xl.errors import AdapterError, DeviceError
 from rasengan_xl.sdxl.components import load_text_encoders, load_tokenizers, load_unet, load_vae
 from rasengan_xl.sdxl.compute import Compute
 from rasengan_xl.sdxl.model_folder import ModelFolder, read_model_index
+from rasengan_xl.sdxl.noise_schedule import check_sampler_rescales
 from rasengan_xl.tensor_file import tensor_names
 
 
@@ -74,12 +75,22 @@ def load_pipeline(
 
 
 @contextmanager
-def adapted(pipeline: StableDiffusionXLPipeline, adapter_file: Path) -> Generator[None]:
+def adapted(
+    pipeline: StableDiffusionXLPipeline, adapter_file: Path, *, zero_terminal_snr: bool
+) -> Generator[None]:
     """Put an adapter on the base model, and take it off again.
+
+    Args:
+        pipeline: Base model; changed in place.
+        adapter_file: The adapter.
+        zero_terminal_snr: It was trained to begin from pure noise, which its base was not: so
+            the sampler does, too, as long as the adapter is on (arXiv:2305.08891, section 3.3).
 
     Raises:
         AdapterError: Not every weight of the file found its place.
+        ModelError: The base's sampler cannot begin from pure noise.
     """
+    own_sampler = pipeline.scheduler
     try:
         pipeline.load_lora_weights(str(adapter_file.parent), weight_name=adapter_file.name)
     except (ValueError, RuntimeError, KeyError) as error:
@@ -87,9 +98,19 @@ def adapted(pipeline: StableDiffusionXLPipeline, adapter_file: Path) -> Generato
         raise AdapterError(f"{adapter_file}: does not fit this base model ({reason})") from error
     try:
         _refuse_partial_load(pipeline, adapter_file)
+        if zero_terminal_snr:
+            pipeline.scheduler = _beginning_from_pure_noise(own_sampler)
         yield
     finally:
         pipeline.unload_lora_weights()
+        pipeline.scheduler = own_sampler
+
+
+def _beginning_from_pure_noise(sampler: Any) -> Any:
+    check_sampler_rescales(type(sampler))
+    return sampler.from_config(
+        sampler.config, rescale_betas_zero_snr=True, timestep_spacing="trailing"
+    )
 
 
 def _refuse_partial_load(pipeline: StableDiffusionXLPipeline, adapter_file: Path) -> None:

@@ -2,16 +2,13 @@
 
 from collections.abc import Generator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
-from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
-from jaxtyping import Float
 from safetensors import SafetensorError
-from torch import Tensor, nn
+from torch import nn
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from rasengan_xl.errors import ModelError
@@ -21,20 +18,20 @@ from rasengan_xl.sdxl.quantization import quantize_linears
 
 Module = TypeVar("Module", bound=nn.Module)
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NoiseSchedule:
-    """How much signal is left at each timestep, and what the UNet predicts."""
-
-    alpha_bars: Float[Tensor, " timestep"]
-    """Cumulative share of signal, in (0, 1] (arXiv:2006.11239, section 2)."""
-    prediction_type: str
-    """`epsilon` or `v_prediction`."""
+_UNLOADABLE = (
+    OSError,
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    RuntimeError,
+    SafetensorError,
+)
 
 
 def load_tokenizers(model: ModelFolder) -> tuple[CLIPTokenizer, CLIPTokenizer]:
     """Load both tokenizers."""
-    with _explaining(model, "tokenizer"):
+    with explaining(model, "tokenizer"):
         kind: Any = CLIPTokenizer
         first, second = (kind.from_pretrained(model.path, subfolder=p) for p in TOKENIZERS)
     return first, second
@@ -44,7 +41,7 @@ def load_text_encoders(
     model: ModelFolder, compute: Compute
 ) -> tuple[CLIPTextModel, CLIPTextModelWithProjection]:
     """Load both text encoders, frozen."""
-    with _explaining(model, "text_encoder"):
+    with explaining(model, "text_encoder"):
         first = CLIPTextModel.from_pretrained(
             **_weights(model, "text_encoder"), dtype=compute.dtype
         )
@@ -55,9 +52,19 @@ def load_text_encoders(
 
 
 def load_vae(model: ModelFolder, device: torch.device) -> AutoencoderKL:
-    """Load the VAE, frozen, in float32: SDXL's overflows in float16."""
-    with _explaining(model, "vae"):
+    """Load the VAE, frozen, in float32: SDXL's overflows in float16.
+
+    Raises:
+        ModelError: Its latents want a mean and deviation per channel, not one factor.
+    """
+    with explaining(model, "vae"):
         vae = AutoencoderKL.from_pretrained(**_weights(model, "vae"), torch_dtype=torch.float32)
+    config: Any = vae.config
+    if config.latents_mean is not None or config.latents_std is not None:
+        raise ModelError(
+            f"{model.path}: its VAE scales latents by latents_mean and latents_std (Playground 2.5 "
+            "does), SDXL's by scaling_factor alone; give an SDXL base model"
+        )
     return _frozen(vae, device)
 
 
@@ -69,7 +76,7 @@ def load_unet(model: ModelFolder, compute: Compute, base_precision: str) -> UNet
         compute: Device and precision.
         base_precision: `full` for the compute precision, `nf4` for 4-bit linear weights.
     """
-    with _explaining(model, "unet"):
+    with explaining(model, "unet"):
         unet = UNet2DConditionModel.from_pretrained(
             **_weights(model, "unet"), torch_dtype=compute.dtype
         )
@@ -80,26 +87,21 @@ def load_unet(model: ModelFolder, compute: Compute, base_precision: str) -> UNet
 
 def load_unet_shape(model: ModelFolder) -> UNet2DConditionModel:
     """Build the UNet without weights, to look at its layers."""
-    with _explaining(model, "unet"), torch.device("meta"):
+    with explaining(model, "unet"), torch.device("meta"):
         kind: Any = UNet2DConditionModel
         return kind.from_config(kind.load_config(model.path, subfolder="unet"))
 
 
-def load_noise_schedule(model: ModelFolder) -> NoiseSchedule:
-    """Read the noise schedule that the model was trained with.
-
-    Raises:
-        ModelError: The model predicts something other than noise or velocity.
-    """
-    with _explaining(model, "scheduler"):
-        scheduler: Any = DDPMScheduler.from_pretrained(model.path, subfolder="scheduler")
-    prediction_type = str(scheduler.config.prediction_type)
-    if prediction_type not in {"epsilon", "v_prediction"}:
+@contextmanager
+def explaining(model: ModelFolder, part: str) -> Generator[None]:
+    """Turn a library's complaint about a broken folder into one line that names the part."""
+    try:
+        yield
+    except _UNLOADABLE as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
         raise ModelError(
-            f"{model.path}: the scheduler's prediction_type is {prediction_type!r}; "
-            "only epsilon and v_prediction can be trained"
-        )
-    return NoiseSchedule(alpha_bars=scheduler.alphas_cumprod, prediction_type=prediction_type)
+            f"{model.path}: {part} cannot be loaded ({reason}); fetch the model again"
+        ) from error
 
 
 def _frozen(module: Module, device: torch.device) -> Module:
@@ -115,15 +117,3 @@ def _weights(model: ModelFolder, part: str) -> dict[str, Any]:
         "variant": model.weights_variant(part),
         "use_safetensors": True,
     }
-
-
-@contextmanager
-def _explaining(model: ModelFolder, part: str) -> Generator[None]:
-    """Turn a library's complaint about a broken folder into one line that names the part."""
-    try:
-        yield
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
-        raise ModelError(
-            f"{model.path}: {part} cannot be loaded ({reason}); fetch the model again"
-        ) from error

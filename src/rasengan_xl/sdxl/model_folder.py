@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rasengan_xl.errors import ModelError
+from rasengan_xl.file_digests import file_digest
 from rasengan_xl.mini import MODEL_FOLDER
 
 TOKENIZERS = ("tokenizer", "tokenizer_2")
@@ -16,7 +17,7 @@ TEXT_ENCODERS = ("text_encoder", "text_encoder_2")
 WEIGHTED_PARTS = (*TEXT_ENCODERS, "vae", "unet")
 HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*/[\w.-]+$")
 LATENT_CHANNELS = 4
-_SAMPLED_BYTES = 2**20
+_COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,21 +36,15 @@ class ModelFolder:
         return "fp16" if files and all(".fp16" in name for name in files) else None
 
     def identity(self, parts: Sequence[str]) -> str:
-        """Return a hash that changes when the named parts do.
+        """Return a hash that changes when a file of the named parts does.
 
-        Hashes every small file whole, and of each weight file its size, its first megabyte
-        (with the names and shapes of all tensors) and its last.
+        Args:
+            parts: Folders of the model, such as `vae`.
         """
         digest = hashlib.sha256()
         for part in parts:
             for file in sorted(f for f in (self.path / part).iterdir() if f.is_file()):
-                size = file.stat().st_size
-                digest.update(f"{part}/{file.name} {size} ".encode())
-                with file.open("rb") as content:
-                    digest.update(content.read(_SAMPLED_BYTES))
-                    if size > 2 * _SAMPLED_BYTES:
-                        content.seek(-_SAMPLED_BYTES, 2)
-                    digest.update(content.read())
+                digest.update(f"{part}/{file.name} {file_digest(file)} ".encode())
         return digest.hexdigest()
 
 
@@ -68,7 +63,7 @@ def find_model(base_model: str, revision: str | None = None) -> ModelFolder:
     elif Path(base_model).is_dir():
         model = ModelFolder(path=Path(base_model), name=base_model)
     elif HUB_ID.match(base_model) and not Path(base_model).exists():
-        model = _download(base_model, revision)
+        model = _find_downloaded(base_model, revision) or _download(base_model, revision)
     else:
         raise ModelError(
             f"base_model = {base_model!r}: no such folder; give a diffusers folder, "
@@ -97,6 +92,21 @@ def choose_files(names: Sequence[str]) -> list[str]:
         chosen += [n for n in inside if n.endswith((".json", ".txt")) and "openvino" not in n]
         chosen += (full or half) if part == "vae" else (half or full)
     return chosen
+
+
+def _find_downloaded(base_model: str, commit: str | None) -> ModelFolder | None:
+    """Find a hub model that lies here whole, without asking the network; by a full commit only."""
+    if commit is None or not _COMMIT.fullmatch(commit):
+        return None
+    import huggingface_hub  # noqa: PLC0415 - slow to import, and not needed for a folder
+
+    try:
+        path = huggingface_hub.snapshot_download(base_model, revision=commit, local_files_only=True)
+        model = ModelFolder(path=Path(path), name=base_model, revision=commit)
+        _check(model)
+    except (OSError, ValueError, ModelError):  # not here, or only in part
+        return None
+    return model
 
 
 def _download(base_model: str, revision: str | None) -> ModelFolder:

@@ -15,9 +15,11 @@ from rasengan_xl.evaluation.held_out import measure_held_out_loss
 from rasengan_xl.runs.folder import RunFolder
 from rasengan_xl.runs.provenance import describe_machine
 from rasengan_xl.runs.records import RunSummary, StageProgress, StepRecord
-from rasengan_xl.sdxl.components import load_noise_schedule, load_unet
+from rasengan_xl.sdxl.components import load_unet
 from rasengan_xl.sdxl.compute import Compute, choose_compute
 from rasengan_xl.sdxl.model_folder import find_model
+from rasengan_xl.sdxl.noise_schedule import load_noise_schedule
+from rasengan_xl.sdxl.objective import build_objective
 from rasengan_xl.training.cost import memory_kind, peak_memory_reserved_gib, summarise_seconds
 from rasengan_xl.training.loop import Task, train_steps
 from rasengan_xl.training.optimizer import build_optimizer
@@ -43,7 +45,7 @@ def run_training(
     """
     compute = choose_compute(settings.compute)
     model = find_model(settings.base_model, settings.base_revision)
-    schedule = load_noise_schedule(model)
+    schedule = load_noise_schedule(model, zero_terminal_snr=settings.objective.zero_terminal_snr)
     if resume:
         folder.check_resumable(settings)
     else:
@@ -62,7 +64,7 @@ def run_training(
             seed=settings.seed,
             timesteps=len(schedule.alpha_bars),
         ),
-        schedule=schedule,
+        objective=build_objective(schedule, settings.objective).to(compute.device),
         compute=compute,
         settings=settings.training,
     )
@@ -88,7 +90,7 @@ def run_training(
 def _new_state(adapter: Adapter, settings: RunSettings, compute: Compute) -> TrainingState:
     return TrainingState(
         adapter=adapter,
-        optimizer=build_optimizer(adapter.parameters.values(), settings.training),
+        optimizer=build_optimizer(adapter.parameters, settings.training),
         scaler=torch.amp.GradScaler(compute.device.type, enabled=compute.dtype is torch.float16),
         trace=TraceHash(),
     )

@@ -1,0 +1,161 @@
+"""Datasets at an address such as `s3://` or `hf://`: mirrored into the cache folder, then local."""
+
+import hashlib
+import json
+import re
+from collections.abc import Generator, Mapping
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import Any, cast
+
+from filelock import FileLock
+from fsspec.core import url_to_fs
+from fsspec.registry import known_implementations
+
+from rasengan_xl.cache_folder import cache_folder
+from rasengan_xl.dataset.names import one_line, printable
+from rasengan_xl.errors import DatasetError
+from rasengan_xl.runs.records import StageProgress
+
+STAGE = "fetch the dataset"
+_ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*(::.+)?://.*", re.IGNORECASE | re.DOTALL)
+_THREADS = 16
+_connect_to = cast("Any", url_to_fs)  # the library carries no types
+
+
+def is_address(source: str) -> bool:
+    """Tell whether a name is shaped like `protocol://place`."""
+    return _ADDRESS.fullmatch(source) is not None
+
+
+def mirror(address: str) -> Generator[StageProgress, None, Path]:
+    """Bring the files at an address to this machine; those that have not changed stay.
+
+    Args:
+        address: Of a file or a folder, of any protocol that fsspec knows.
+
+    Returns:
+        The file or folder on this machine, under the name it has there.
+
+    Raises:
+        DatasetError: The address is wrong, nothing is there, it cannot be reached, or its
+            protocol needs a package that is not installed.
+    """
+    system, place = _connect(address)
+    if "file" in system.protocol:
+        return Path(place)
+    digest = hashlib.sha256(address.encode(errors="surrogatepass")).hexdigest()
+    folder = cache_folder() / "remote" / digest[:16]
+    root = folder / "files" / (PurePosixPath(place).name or "dataset")
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / "lock"):
+        versions = _list(system, place, address)
+        local = {path: _local_file(path, place, root, address) for path in versions}
+        manifest = _Manifest(folder, root)
+        manifest.forget_all_but({local[path]: versions[path] for path in versions})
+        wanted = [path for path, file in local.items() if not manifest.holds(file)]
+        fetch = partial(_fetch, system, folder / "drafts", address)
+        unchanged = len(local) - len(wanted)
+        yield StageProgress(stage=STAGE, done=unchanged, total=len(local))
+        with ThreadPoolExecutor(_THREADS, thread_name_prefix="fetch") as pool:
+            futures = {pool.submit(fetch, path, local[path]): path for path in wanted}
+            try:
+                for done, future in enumerate(as_completed(futures), unchanged + 1):
+                    future.result()
+                    manifest.add(local[futures[future]], versions[futures[future]])
+                    yield StageProgress(stage=STAGE, done=done, total=len(local))
+            finally:  # Also when the caller has gone away: fetch nothing that has not begun.
+                pool.shutdown(wait=True, cancel_futures=True)
+    return root
+
+
+class _Manifest:
+    """Which version of each file lies in a mirror; a line is added once its file is in place."""
+
+    def __init__(self, folder: Path, root: Path) -> None:
+        self._file, self._root = folder / "manifest.jsonl", root
+        self._versions: dict[str, str] = {}
+        lines = self._file.read_bytes().splitlines() if self._file.exists() else []
+        for line in lines:
+            try:
+                path, version = cast("list[str]", json.loads(line))
+            except ValueError:  # The last line, if the process died while it wrote it.
+                continue
+            self._versions[path] = version
+
+    def forget_all_but(self, current: Mapping[Path, str]) -> None:
+        """Remove files that are there in another version, or no more."""
+        kept = {self._name(file): version for file, version in current.items()}
+        for name, version in list(self._versions.items()):
+            if kept.get(name) != version:
+                (self._root / name).unlink(missing_ok=True)
+                del self._versions[name]
+        draft = self._file.with_suffix(".part")
+        draft.write_text("".join(map(_manifest_line, self._versions.items())))
+        draft.replace(self._file)
+
+    def holds(self, file: Path) -> bool:
+        return self._name(file) in self._versions and file.is_file()
+
+    def add(self, file: Path, version: str) -> None:
+        with self._file.open("a") as opened:
+            opened.write(_manifest_line((self._name(file), version)))
+
+    def _name(self, file: Path) -> str:
+        return file.relative_to(self._root).as_posix()
+
+
+def _manifest_line(entry: tuple[str, str]) -> str:
+    return f"{json.dumps(entry)}\n"
+
+
+def _connect(address: str) -> tuple[Any, str]:
+    try:
+        return _connect_to(address)
+    except ImportError as fault:
+        protocol = re.split("::|://", address)[0]
+        known = cast("dict[str, dict[str, str]]", known_implementations)
+        package = known.get(protocol, {}).get("class", protocol).partition(".")[0]
+        raise DatasetError(
+            f"{address}: reading {protocol}:// needs another package: pip install {package}"
+        ) from fault
+    except Exception as fault:  # Each protocol's library has its own.
+        raise _unreachable(address, fault) from fault
+
+
+def _list(system: Any, place: str, address: str) -> dict[str, str]:
+    """Return the files at a place, and of each what changes whenever its content does."""
+    try:
+        system.invalidate_cache()
+        found = cast("dict[str, dict[str, object]]", system.find(place, detail=True))
+    except Exception as fault:  # As above.
+        raise _unreachable(address, fault) from fault
+    if not found:
+        raise DatasetError(f"{address}: no such file or folder, or an empty one: check the address")
+    return {path: str(sorted(info.items(), key=str)) for path, info in sorted(found.items())}
+
+
+def _local_file(path: str, place: str, root: Path, address: str) -> Path:
+    relative = path.removeprefix(place.rstrip("/")).strip("/")
+    if ".." in relative.split("/") or "\0" in relative:
+        raise DatasetError(f"{address}: no file can be called {printable(relative)}: rename it")
+    return root / relative
+
+
+def _fetch(system: Any, drafts: Path, address: str, path: str, file: Path) -> None:
+    try:
+        drafts.mkdir(exist_ok=True)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        draft = drafts / hashlib.sha256(path.encode(errors="surrogatepass")).hexdigest()
+        system.get_file(path, str(draft))
+        draft.replace(file)
+    except Exception as fault:  # As above.
+        raise _unreachable(f"{address}: {printable(path)}", fault) from fault
+
+
+def _unreachable(what: str, fault: Exception) -> DatasetError:
+    return DatasetError(
+        f"{what}: cannot be fetched ({one_line(fault)}): "
+        "check the address, the network, and that you may read it"
+    )

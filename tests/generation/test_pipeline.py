@@ -1,0 +1,107 @@
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from diffusers import (
+    EulerDiscreteScheduler,
+    PNDMScheduler,
+    StableDiffusionXLPipeline,
+    UNet2DConditionModel,
+)
+
+from rasengan_xl.adapters.attach import attach_adapter
+from rasengan_xl.adapters.files import save_adapter
+from rasengan_xl.config.settings import (
+    AdapterSettings,
+    ComputeSettings,
+    PictureSettings,
+    RunSettings,
+)
+from rasengan_xl.errors import ModelError
+from rasengan_xl.generation.drawing import draw_pictures
+from rasengan_xl.generation.pairs import find_ground
+from rasengan_xl.generation.pipeline import MemorySavings, adapted, load_pipeline
+from rasengan_xl.runs.folder import RunFolder
+from rasengan_xl.sdxl.compute import choose_compute
+from rasengan_xl.sdxl.model_folder import find_model
+
+CPU = choose_compute(ComputeSettings(device="cpu"))
+PICTURES = PictureSettings(prompts=("a ninja at night",), seeds=(3,), sampler_steps=3, guidance=4.0)
+
+
+@pytest.fixture(scope="module")
+def velocity_model(tiny_model, tmp_path_factory):
+    """The tiny model, as if it predicted velocity."""
+    folder = tmp_path_factory.mktemp("velocity") / "model"
+    shutil.copytree(tiny_model, folder)
+    scheduler = EulerDiscreteScheduler.from_pretrained(folder, subfolder="scheduler")
+    scheduler.register_to_config(prediction_type="v_prediction")
+    scheduler.save_pretrained(folder / "scheduler")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def adapter_file(tiny_model, tmp_path_factory):
+    """An adapter that changes pictures."""
+    unet = UNet2DConditionModel.from_pretrained(tiny_model, subfolder="unet")
+    adapter = attach_adapter(unet, AdapterSettings(rank=2), seed=0)
+    with torch.no_grad():
+        for parameter in adapter.parameters.values():
+            parameter.add_(0.05)
+    file = tmp_path_factory.mktemp("adapter") / "pytorch_lora_weights.safetensors"
+    save_adapter(adapter, file)
+    return file
+
+
+def draw(pipeline):
+    return np.asarray(next(draw_pictures(pipeline, PICTURES, 32))).astype(int)
+
+
+def test_an_adapter_trained_with_zero_terminal_snr_is_drawn_from_pure_noise(
+    velocity_model, adapter_file
+):
+    pipeline = load_pipeline(find_model(str(velocity_model)), CPU, MemorySavings())
+    base = draw(pipeline)
+    with adapted(pipeline, adapter_file, zero_terminal_snr=True):
+        drawn = draw(pipeline)
+        assert pipeline.scheduler.alphas_cumprod[-1] <= 2**-24
+        assert pipeline.scheduler.timesteps[0] == 999
+    assert np.array_equal(draw(pipeline), base)  # by the base's own sampler again
+    with adapted(pipeline, adapter_file, zero_terminal_snr=False):
+        assert np.abs(draw(pipeline) - drawn).max() > 2
+
+    plain = StableDiffusionXLPipeline.from_pretrained(velocity_model)
+    plain.load_lora_weights(adapter_file.parent)
+    plain.scheduler = EulerDiscreteScheduler.from_config(
+        plain.scheduler.config, rescale_betas_zero_snr=True, timestep_spacing="trailing"
+    )
+    expected = plain(
+        "a ninja at night",
+        num_inference_steps=3,
+        guidance_scale=4.0,
+        generator=torch.Generator().manual_seed(3),
+        height=32,
+        width=32,
+    ).images[0]
+    assert np.abs(drawn - np.asarray(expected).astype(int)).max() <= 2
+
+
+def test_a_sampler_that_cannot_begin_from_pure_noise_is_refused_and_the_adapter_comes_off(
+    velocity_model, adapter_file
+):
+    pipeline = load_pipeline(find_model(str(velocity_model)), CPU, MemorySavings())
+    pipeline.scheduler = PNDMScheduler(skip_prk_steps=True)
+    with (
+        pytest.raises(ModelError, match="PNDMScheduler cannot draw"),
+        adapted(pipeline, adapter_file, zero_terminal_snr=True),
+    ):
+        pass
+    assert not any(".lora_" in name for name, _ in pipeline.unet.named_parameters())
+
+
+@pytest.mark.parametrize(("setting", "expected"), [(None, False), (False, False), (True, True)])
+def test_a_run_tells_whether_it_was_trained_with_zero_terminal_snr(tmp_path, setting, expected):
+    folder = RunFolder(tmp_path / "run")
+    folder.start(RunSettings.model_validate({"objective": {"zero_terminal_snr": setting}}))
+    assert find_ground(folder.path, None).zero_terminal_snr is expected
