@@ -3,8 +3,14 @@
 
 def exhaust(generator):
     """Return what a generator returns, and drop what it yields."""
+    return collect(generator)[1]
+
+
+def collect(generator):
+    """Return what a generator yields, and what it returns."""
+    yielded = []
     while True:
         try:
-            next(generator)
+            yielded.append(next(generator))
         except StopIteration as end:
-            return end.value
+            return yielded, end.value

@@ -13,7 +13,7 @@ from rasengan_xl.sdxl.compute import choose_compute
 from rasengan_xl.sdxl.latents import encode_pictures
 from rasengan_xl.sdxl.model_folder import find_model
 
-from ..exhaust import exhaust
+from ..exhaust import collect, exhaust
 
 
 def work_on(settings):
@@ -55,14 +55,9 @@ def test_every_picture_is_trained_on_held_out_or_skipped_and_counted(settings, f
 
 def test_the_second_time_nothing_is_encoded(settings, fresh_cache):
     first = encode(settings())
-    stages = set()
-    work = work_on(settings())
-    with pytest.raises(StopIteration) as end:
-        while True:
-            record = next(work)
-            assert isinstance(record, StageProgress)
-            stages.add(record.stage)
-    second = end.value.value
+    records, second = collect(work_on(settings()))
+    assert all(isinstance(record, StageProgress) for record in records)
+    stages = {record.stage for record in records}
     assert not {"encode captions", "encode pictures"} & stages
     assert (first.crops_encoded.encoded, second.crops_encoded.encoded) == (12, 0)
     assert second.captions_encoded.encoded == 0

@@ -6,7 +6,6 @@ from rasengan_xl.sdxl.draws import (
     draw_timesteps,
     keyed_seed,
     offset_noise,
-    sample_order,
     timestep_span,
 )
 
@@ -91,8 +90,3 @@ def test_offset_noise_shifts_each_channel_as_a_whole():
     moved = offset_noise(noise, shift, 0.5) - noise
     for channel in range(4):
         torch.testing.assert_close(moved[channel], (0.5 * shift[channel]).expand(8, 8))
-
-
-def test_an_epoch_visits_every_picture_once():
-    assert sorted(sample_order(0, 0, 50)) == list(range(50))
-    assert sample_order(0, 0, 50) != sample_order(0, 1, 50)

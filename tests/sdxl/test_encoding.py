@@ -17,25 +17,24 @@ CPU = choose_compute(ComputeSettings(device="cpu"))
 def test_captions_are_encoded_as_diffusers_own_pipeline_does(tiny_model):
     model = find_model(str(tiny_model))
     captions = ["a ninja with red hair", "a person at night, " * 30]
-    encoded = list(
-        encode_captions(captions, load_tokenizers(model), load_text_encoders(model, CPU), 1)
-    )
+    encoders = load_text_encoders(model, CPU)
+    encoded = encode_captions(captions, load_tokenizers(model), encoders, 5)
     pipeline = StableDiffusionXLPipeline.from_pretrained(tiny_model)
     states, _, pooled, _ = pipeline.encode_prompt(captions, do_classifier_free_guidance=False)
-    torch.testing.assert_close(torch.cat([e.states for e in encoded]), states)
-    torch.testing.assert_close(torch.cat([e.pooled for e in encoded]), pooled)
+    torch.testing.assert_close(encoded.states, states)
+    torch.testing.assert_close(encoded.pooled, pooled)
     assert count_cut_captions(captions, load_tokenizers(model)[0]) == 1
 
 
-def test_a_picture_does_not_depend_on_its_batch(tiny_model):
+def test_a_picture_is_encoded_alike_whatever_else_its_batch_holds(tiny_model):
     vae = load_vae(find_model(str(tiny_model)), CPU.device)
     pictures = [Image.new("RGB", (32, 32), colour) for colour in ("red", "green", "blue")]
-    together = list(encode_pictures(vae, pictures, batch_size=2))
-    alone = [next(iter(encode_pictures(vae, [picture], batch_size=1))) for picture in pictures]
-    assert len(together) == 3
-    for one, other in zip(together, alone, strict=True):
-        assert one.is_finite
-        torch.testing.assert_close(one.mean, other.mean)
+    together = encode_pictures(vae, pictures, 3)
+    for one, picture in zip(together, pictures, strict=True):
+        (alone,) = encode_pictures(vae, [picture], 3)
+        assert alone.is_finite
+        assert torch.equal(one.mean, alone.mean)
+        assert torch.equal(one.deviation, alone.deviation)
         assert one.mean.shape == (4, 8, 8)
 
 

@@ -3,8 +3,9 @@ import torch
 
 from rasengan_xl.adapters.attach import attach_adapter
 from rasengan_xl.dataset.encoded import encode_dataset
-from rasengan_xl.dataset.stream import TrainingStream
+from rasengan_xl.dataset.stream import build_stream
 from rasengan_xl.dataset.trace import TraceHash
+from rasengan_xl.ranks import ALONE
 from rasengan_xl.sdxl.components import load_unet
 from rasengan_xl.sdxl.compute import choose_compute
 from rasengan_xl.sdxl.model_folder import find_model
@@ -14,14 +15,7 @@ from rasengan_xl.training.loop import Task
 from rasengan_xl.training.optimizer import build_optimizer
 from rasengan_xl.training.state import TrainingState
 
-
-def exhaust(generator):
-    """Run a generator to its end and return what it returns."""
-    while True:
-        try:
-            next(generator)
-        except StopIteration as end:
-            return end.value
+from ..exhaust import exhaust
 
 
 @pytest.fixture
@@ -43,14 +37,12 @@ def make_state_and_task():
             scaler=torch.amp.GradScaler("cpu", enabled=False),
             trace=TraceHash(),
         )
-        stream = TrainingStream(
-            pictures=dataset.train,
+        task = Task(
+            stream=build_stream(dataset.train, settings, len(schedule.alpha_bars), ALONE),
+            objective=build_objective(schedule, settings.objective),
+            compute=compute,
             settings=settings.training,
-            seed=settings.seed,
-            timesteps=len(schedule.alpha_bars),
         )
-        objective = build_objective(schedule, settings.objective)
-        task = Task(stream=stream, objective=objective, compute=compute, settings=settings.training)
         return state, task
 
     return make

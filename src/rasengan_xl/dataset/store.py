@@ -10,7 +10,7 @@ import json
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from torch import Tensor, uint8
 
@@ -29,6 +29,7 @@ _CHECKSUMS = "checksums"
 Entry = Mapping[str, Tensor]
 
 
+@runtime_checkable
 class Shelf(Protocol):
     """Where entries can be read from, by key."""
 

@@ -1,7 +1,7 @@
 """The endless stream of training batches: a function of (seed, step) alone."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 
 import torch
@@ -20,7 +20,7 @@ from rasengan_xl.sdxl.draws import (
     offset_noise,
     timestep_span,
 )
-from rasengan_xl.sdxl.objective import LatentBatch
+from rasengan_xl.sdxl.objective import LatentBatch, join_batches
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +61,10 @@ class StepPart:
     shown: Sequence[Sequence[ShownPicture]]
     """Of each batch."""
 
+    def pinned(self) -> "StepPart":
+        """Copy the batches to where a GPU fetches them by itself."""
+        return replace(self, batches=[batch.pinned() for batch in self.batches])
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingStream:
@@ -89,7 +93,7 @@ class TrainingStream:
         shown: list[list[ShownPicture]] = []
         for slots in self._micro_batches(rows, ranks):
             samples = [self._sample(step, s, rows[s], int(timesteps[s])) for s in slots]
-            batches.append(LatentBatch.join([sample for sample, _ in samples]))
+            batches.append(join_batches([sample for sample, _ in samples]))
             shown.append([picture for _, picture in samples])
         return StepPart(step=step, batches=batches, shown=shown)
 

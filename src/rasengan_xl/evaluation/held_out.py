@@ -1,57 +1,94 @@
 """Loss on held-out pictures over a fixed table of (picture, timestep, noise)."""
 
 import math
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
+from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
 from rasengan_xl.adapters.attach import Adapter
-from rasengan_xl.config.settings import EvaluationSettings
 from rasengan_xl.dataset.encoded import EncodedPictures
 from rasengan_xl.errors import DivergedError
+from rasengan_xl.ranks import ALONE, Ranks
 from rasengan_xl.runs.records import HeldOutLoss, StageProgress, standard_error
 from rasengan_xl.sdxl.compute import Compute
 from rasengan_xl.sdxl.draws import draw_noise
 from rasengan_xl.sdxl.noise_schedule import NoiseSchedule
-from rasengan_xl.sdxl.objective import LatentBatch, denoising_losses, plain_objective
+from rasengan_xl.sdxl.objective import (
+    LatentBatch,
+    Objective,
+    denoising_losses,
+    plain_objective,
+)
 
 
-@torch.no_grad()
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeldOutTable:
+    """A fixed table of (picture, timestep, noise).
+
+    It depends on the pictures alone, neither on the run's seed nor on its arm; the loss on it is
+    the unweighted squared error, whatever the run was trained with.
+    """
+
+    pictures: EncodedPictures
+    objective: Objective
+    timesteps: int
+    """Per picture, in the middle of equal parts of the schedule."""
+
+    def batch(self, row: int) -> LatentBatch:
+        """Return one picture at all its timesteps."""
+        pictures, picture = self.pictures, self.pictures.pictures[row]
+        latent = pictures.mean(row)
+        prompt = pictures.prompt(picture.wordings[0])
+        count, shape = self.timesteps, tuple(latent.shape)
+        noise = [draw_noise(shape, "held out", picture.digest, i) for i in range(count)]
+        schedule_length = len(self.objective.schedule.alpha_bars)
+        return LatentBatch(
+            latents=latent.expand(count, *shape),
+            noise=torch.stack(noise),
+            timesteps=((torch.arange(count) + 0.5) / count * schedule_length).long(),
+            prompts=prompt.states.expand(count, -1, -1),
+            pooled_prompts=prompt.pooled.expand(count, -1),
+            size_numbers=torch.tensor([picture.crops[0].size_numbers]).expand(count, -1),
+        )
+
+
+def build_table(
+    pictures: EncodedPictures, schedule: NoiseSchedule, compute: Compute, timesteps: int
+) -> HeldOutTable:
+    """Build the table of some held-out pictures."""
+    objective = plain_objective(schedule).to(compute.device)
+    return HeldOutTable(pictures=pictures, objective=objective, timesteps=timesteps)
+
+
 def measure_held_out_loss(
     adapter: Adapter,
-    pictures: EncodedPictures,
-    schedule: NoiseSchedule,
+    table: HeldOutTable,
+    most_pictures: int,
     compute: Compute,
-    settings: EvaluationSettings,
+    ranks: Ranks = ALONE,
 ) -> Generator[StageProgress, None, HeldOutLoss]:
     """Measure the loss of base and adapted model on the same table.
 
-    The table depends on the pictures alone, neither on the run's seed nor on its arm; the loss
-    is the unweighted squared error, whatever the run was trained with.
+    Args:
+        adapter: The adapted model.
+        table: What to measure on.
+        most_pictures: Use the first so many.
+        compute: Where.
+        ranks: Who shares the work.
+
+    Raises:
+        DivergedError: A loss is not finite.
     """
-    adapter.unet.eval()
-    objective = plain_objective(schedule).to(compute.device)
-    count = min(settings.pictures, len(pictures))
-    base: list[float] = []
-    adapted: list[float] = []
-    for batch in _table(pictures, count, len(schedule.alpha_bars), settings.timesteps):
-        on_device = batch.to(compute.device)
-        with compute.autocast():
-            adapted.append(denoising_losses(adapter.unet, on_device, objective).mean().item())
-            with adapter.disabled():
-                base.append(denoising_losses(adapter.unet, on_device, objective).mean().item())
-        if not math.isfinite(adapted[-1]) or not math.isfinite(base[-1]):
-            raise DivergedError(
-                f"held-out picture {len(base)}: the loss is {adapted[-1]}, the base's {base[-1]}; "
-                "lower training.learning_rate, or use compute.precision = 'bf16' or 'fp32'"
-            )
-        yield StageProgress(stage="held-out loss", done=len(base), total=count)
+    adapted = yield from _measure(adapter, table, most_pictures, compute, ranks)
+    with adapter.disabled():
+        base = yield from _measure(adapter, table, most_pictures, compute, ranks)
     differences = [a - b for a, b in zip(adapted, base, strict=True)]
+    count = len(base)
     return HeldOutLoss(
         base=sum(base) / count,
         adapted=sum(adapted) / count,
-        n=count * settings.timesteps,
+        n=count * table.timesteps,
         base_standard_error=standard_error(base),
         adapted_standard_error=standard_error(adapted),
         difference=sum(differences) / count,
@@ -59,27 +96,32 @@ def measure_held_out_loss(
     )
 
 
-def _table(
-    pictures: EncodedPictures, count: int, schedule_length: int, timesteps: int
-) -> Iterator[LatentBatch]:
-    """Yield one batch per picture: all its timesteps, in the middle of equal strata."""
-    middles = (torch.arange(timesteps) + 0.5) / timesteps
-    for row in range(count):
-        yield LatentBatch(
-            latents=_repeat(pictures.means[row, 0] * pictures.scaling_factor, timesteps),
-            noise=_table_noise(pictures, row, timesteps),
-            timesteps=(middles * schedule_length).long(),
-            prompts=_repeat(pictures.prompts[pictures.captions[row]], timesteps),
-            pooled_prompts=_repeat(pictures.pooled_prompts[pictures.captions[row]], timesteps),
-            size_numbers=_repeat(pictures.size_numbers[row, 0], timesteps),
-        )
+def _measure(
+    adapter: Adapter, table: HeldOutTable, most_pictures: int, compute: Compute, ranks: Ranks
+) -> Generator[StageProgress, None, list[float]]:
+    """Return the mean loss of each picture, in order."""
+    count = min(most_pictures, len(table.pictures))
+    own: list[list[float]] = []
+    for row in range(ranks.rank, count, ranks.count):
+        own.append([row, _measure_row(adapter, table.batch(row), table.objective, compute)])
+        yield StageProgress(stage="held-out loss", done=row + 1, total=count)
+    losses = [loss for _, loss in sorted(pair for pairs in ranks.gather(own) for pair in pairs)]
+    for row, loss in enumerate(losses):
+        if not math.isfinite(loss):
+            raise DivergedError(
+                f"held-out picture {table.pictures.pictures[row].name}: the loss is {loss}; "
+                "lower training.learning_rate, or use compute.precision = 'bf16' or 'fp32'"
+            )
+    return losses
 
 
-def _table_noise(pictures: EncodedPictures, row: int, timesteps: int) -> Tensor:
-    shape = tuple(pictures.means.shape[2:])
-    digest = pictures.digests[row]
-    return torch.stack([draw_noise(shape, "held out", digest, i) for i in range(timesteps)])
-
-
-def _repeat(value: Tensor, times: int) -> Tensor:
-    return value.expand(times, *value.shape)
+@torch.no_grad()
+def _measure_row(
+    adapter: Adapter, batch: LatentBatch, objective: Objective, compute: Compute
+) -> float:
+    was_training = adapter.unet.training
+    adapter.unet.eval()  # no adapter dropout
+    with compute.autocast():
+        losses = denoising_losses(adapter.unet, batch.to(compute.device), objective)
+    adapter.unet.train(was_training)
+    return losses.mean().item()

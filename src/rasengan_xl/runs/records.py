@@ -33,6 +33,8 @@ class StepRecord:
     """Before clipping; absent when the step was skipped."""
     learning_rate: float
     seconds: float
+    idle_seconds: float
+    """Part of them spent waiting for pictures to be read."""
     peak_memory_gib: float
     """Highest since training began: CUDA allocated, or resident memory of the process."""
     skipped: bool = False
@@ -49,6 +51,17 @@ class SecondsPerStep(Record):
     median: float
     p25: float
     p75: float
+    n: int
+    """Number of steps measured."""
+
+
+class IdleShare(Record):
+    """Share of the time of steps that was spent waiting for pictures, warm-up steps left out."""
+
+    mean: float
+    """All waiting over all time."""
+    largest: float
+    """Of a single step."""
     n: int
     """Number of steps measured."""
 
@@ -80,22 +93,26 @@ class EncodingFacts(Record):
 
 
 class DatasetFacts(Record):
-    """Which pictures a run saw."""
+    """Which pictures a run saw; found = train + held_out + all skipped."""
 
     source: str
     """Hub id, folder, or `mini`."""
     revision: str | None
     """Commit of a hub dataset."""
+    found: int
+    """Everything that presented itself as a picture to train on."""
     train: int
     held_out: int
     fingerprint: str
-    """SHA-256 over every picture and caption, in order."""
+    """SHA-256 over every picture and all its wordings, in order."""
     skipped: dict[str, int]
-    """How many files or pictures were left out, by reason."""
-    upscaled: int = 0
-    """Pictures smaller than the resolution."""
-    captions_cut: int = 0
-    """Captions longer than the tokenizers take."""
+    """How many pictures could not be used, by reason."""
+    ignored_files: dict[str, int]
+    """How many files were neither pictures nor captions, by kind."""
+    upscaled: int
+    """Pictures smaller than the size they are trained at."""
+    captions_cut: int
+    """Wordings longer than either tokenizer takes."""
 
 
 class Machine(Record):
@@ -138,6 +155,8 @@ class RunSummary(Record):
     """How many steps that mean is over."""
     skipped_steps: int
     """Steps that fp16 overflow made void."""
+    loader_idle_share: IdleShare | None
+    """Absent when no step came after the warm-up."""
     held_out_loss: HeldOutLoss | None
     """Absent when the run was interrupted."""
     trace_hash: str

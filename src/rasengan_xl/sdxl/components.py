@@ -68,6 +68,13 @@ def load_vae(model: ModelFolder, device: torch.device) -> AutoencoderKL:
     return _frozen(vae, device)
 
 
+def load_scaling_factor(model: ModelFolder) -> float:
+    """Return what the model's VAE multiplies latents by, without loading its weights."""
+    with explaining(model, "vae"):
+        kind: Any = AutoencoderKL
+        return float(kind.load_config(model.path, subfolder="vae")["scaling_factor"])
+
+
 def load_unet(model: ModelFolder, compute: Compute, base_precision: str) -> UNet2DConditionModel:
     """Load the UNet, frozen.
 

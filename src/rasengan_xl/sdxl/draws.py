@@ -82,9 +82,3 @@ def draw_timesteps(
     # A place in [0, 1) times count, in whole numbers: no rounding leads into the next part.
     places = strata * _FINENESS + torch.randint(_FINENESS, (count,), generator=generator)
     return span.start + places * len(span) // (count * _FINENESS)
-
-
-def sample_order(seed: int, epoch: int, count: int) -> list[int]:
-    """Return the order in which an epoch visits `count` pictures."""
-    order = torch.randperm(count, generator=keyed_generator(seed, "order", epoch))
-    return [int(row) for row in order]

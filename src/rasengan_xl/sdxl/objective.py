@@ -1,5 +1,6 @@
 """The loss SDXL was trained with, so that fine-tuning continues the same task."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 
 import torch
@@ -26,9 +27,25 @@ class LatentBatch:
     """Original height and width, crop top and left, target height and width, in pixels.
     Integers until the UNet embeds them: bfloat16 would round 1023 to 1024."""
 
+    def tensors(self) -> dict[str, Tensor]:
+        """Return every tensor by name."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
     def to(self, device: torch.device) -> "LatentBatch":
-        """Copy every tensor to a device."""
-        return LatentBatch(**{f.name: getattr(self, f.name).to(device) for f in fields(self)})
+        """Copy every tensor to a device; pinned ones while the host goes on."""
+        return LatentBatch(
+            **{name: t.to(device, non_blocking=True) for name, t in self.tensors().items()}
+        )
+
+    def pinned(self) -> "LatentBatch":
+        """Copy every tensor to where a GPU fetches it by itself."""
+        return LatentBatch(**{name: t.pin_memory() for name, t in self.tensors().items()})
+
+
+def join_batches(batches: Sequence[LatentBatch]) -> LatentBatch:
+    """Put batches of one size together, in order."""
+    names = batches[0].tensors()
+    return LatentBatch(**{n: torch.cat([batch.tensors()[n] for batch in batches]) for n in names})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

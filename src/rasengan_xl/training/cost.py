@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import device as Device  # noqa: N812
 
-from rasengan_xl.runs.records import SecondsPerStep, StepRecord
+from rasengan_xl.runs.records import IdleShare, SecondsPerStep, StepRecord
 
 WARMUP_STEPS = 5
 """Steps left out of timing: allocators, kernels and caches settle in them."""
@@ -69,6 +69,18 @@ def summarise_seconds(records: list[StepRecord]) -> SecondsPerStep | None:
         p25=_quantile(seconds, 0.25),
         p75=_quantile(seconds, 0.75),
         n=len(seconds),
+    )
+
+
+def summarise_idleness(records: list[StepRecord]) -> IdleShare | None:
+    """Return how much of the steps after the warm-up went by waiting for pictures."""
+    kept = records[WARMUP_STEPS:]
+    if not kept:
+        return None
+    return IdleShare(
+        mean=sum(r.idle_seconds for r in kept) / sum(r.seconds for r in kept),
+        largest=max(r.idle_seconds / r.seconds for r in kept),
+        n=len(kept),
     )
 
 
