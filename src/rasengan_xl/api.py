@@ -1,7 +1,7 @@
 """The verbs of the command line as functions, for notebooks and programs.
 
 Each runs to its end and returns what it made.  To follow the work, iterate what it is built
-on: `run_training`, `run_comparison`, `encode_dataset` and `draw_pairs` yield as they go.
+on: `run_training`, `run_comparison`, `prepare_dataset` and `draw_pairs` yield as they go.
 """
 
 from collections.abc import Sequence
@@ -12,12 +12,13 @@ from rasengan_xl.comparison.result import RESULT_FILE, Comparison
 from rasengan_xl.config.comparison import load_comparison
 from rasengan_xl.config.recipe import load_recipe
 from rasengan_xl.config.requests import picture_settings
-from rasengan_xl.dataset.encoded import encode_dataset
+from rasengan_xl.dataset.account_records import AccountSummary
+from rasengan_xl.dataset.preparation import prepare_dataset
 from rasengan_xl.generation.pairs import DrawnPair, draw_pairs, find_ground
 from rasengan_xl.generation.pipeline import MemorySavings
 from rasengan_xl.report.page import write_report
 from rasengan_xl.runs.folder import RunFolder, read_record
-from rasengan_xl.runs.records import DatasetFacts, RunSummary
+from rasengan_xl.runs.records import RunSummary
 from rasengan_xl.sdxl.compute import choose_compute
 from rasengan_xl.sdxl.model_folder import find_model
 from rasengan_xl.training.interruption import stop_on_interrupt
@@ -79,13 +80,19 @@ def generate(
     return list(draw_pairs(adapter, ground, pictures, out, savings or MemorySavings()))
 
 
-def prepare(recipe: str, overrides: Sequence[str] = ()) -> DatasetFacts:
-    """Check a dataset and encode it once."""
+def prepare(recipe: str, overrides: Sequence[str] = (), *, out: Path) -> AccountSummary:
+    """Check a dataset, encode it once, and write what happens to each picture.
+
+    Args:
+        recipe: A recipe's name or TOML file.
+        overrides: `dotted.key=value` items.
+        out: Folder for the account and the contact sheets.
+    """
     settings = load_recipe(recipe, overrides)
     model = find_model(settings.base_model, settings.base_revision)
-    work = encode_dataset(settings, model, choose_compute(settings.compute))
+    work = prepare_dataset(settings, model, choose_compute(settings.compute), out)
     while True:
         try:
             next(work)
         except StopIteration as end:
-            return end.value.facts
+            return end.value.summary

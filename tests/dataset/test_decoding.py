@@ -250,7 +250,7 @@ def test_damage_anywhere_is_decoded_or_refused_in_one_line(file_format: str):
     exif[0x0112] = 6
     content = save(image, file_format, exif=exif, icc_profile=swapped_profile())
     chance = random.Random(0)
-    outcomes: set[str] = set()
+    refusals: list[str] = []
     for _ in range(120):
         damaged = bytearray(content)
         for _ in range(chance.choice([1, 2, 8])):
@@ -258,11 +258,10 @@ def test_damage_anywhere_is_decoded_or_refused_in_one_line(file_format: str):
             damaged[chance.randrange(reach)] = chance.randrange(256)
         try:
             inspect_picture(bytes(damaged), "a")
-            outcomes.add("decoded")
         except DatasetError as refusal:
-            assert "\n" not in str(refusal)
-            outcomes.add("refused")
-    assert "refused" in outcomes
+            refusals.append(str(refusal))
+    assert refusals
+    assert not any("\n" in refusal for refusal in refusals)
 
 
 def test_pixels_without_a_range_are_refused():

@@ -117,12 +117,20 @@ def report(
 
 
 @app.command()
-def prepare(recipe: Recipe, overrides: Overrides = None) -> None:
-    """Check the dataset and encode it once."""
+def prepare(
+    recipe: Recipe,
+    overrides: Overrides = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder for the account and contact sheets [prepared/RECIPE]."),
+    ] = None,
+) -> None:
+    """Check the dataset, encode it once, show what happens to each picture."""
     from rasengan_xl.cli.verbs import show_preparation
     from rasengan_xl.config.recipe import load_recipe
 
-    show_preparation(load_recipe(recipe, overrides or ()))
+    settings = load_recipe(recipe, overrides or ())
+    show_preparation(settings, out or Path("prepared") / Path(recipe).stem)
 
 
 @recipes_app.callback(invoke_without_command=True)

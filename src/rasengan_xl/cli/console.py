@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from typing import TypeVar
 
 from rich.console import Console
 from rich.progress import (
@@ -15,6 +16,8 @@ from rich.progress import (
 )
 
 from rasengan_xl.runs.records import StageProgress, StepRecord
+
+Outcome = TypeVar("Outcome")
 
 console = Console()
 
@@ -110,6 +113,18 @@ def progress_board() -> Generator[ProgressBoard | LineBoard]:
     )
     with Progress(*columns, console=console) as progress:
         yield ProgressBoard(progress)
+
+
+def follow(
+    work: Generator[StageProgress, None, Outcome], show: Callable[[StageProgress], None]
+) -> Outcome:
+    """Show all that a piece of work yields, and return what it comes to."""
+    while True:
+        try:
+            record = next(work)
+        except StopIteration as end:
+            return end.value
+        show(record)
 
 
 def describe_step(record: StepRecord) -> str:

@@ -6,7 +6,7 @@ from typing import cast
 
 from rich.table import Table
 
-from rasengan_xl.cli.console import console, progress_board
+from rasengan_xl.cli.console import console, follow, progress_board
 from rasengan_xl.cli.quiet import quieten_progress_bars
 from rasengan_xl.comparison.execute import ArmEnded, run_comparison
 from rasengan_xl.config.comparison import differences
@@ -76,25 +76,27 @@ def show_training(settings: RunSettings, path: Path, *, resume: bool) -> None:
     )
 
 
-def show_preparation(settings: RunSettings) -> None:
-    """Check and encode a dataset, and say what is in it."""
-    from rasengan_xl.dataset.encoded import encode_dataset
+def show_preparation(settings: RunSettings, folder: Path) -> None:
+    """Check and encode a dataset, say what is in it and where its account is."""
+    from rasengan_xl.cli.preparation import preparation_tables
+    from rasengan_xl.dataset.preparation import prepare_dataset
     from rasengan_xl.sdxl.compute import choose_compute
     from rasengan_xl.sdxl.model_folder import find_model
 
     quieten_progress_bars()
     compute = choose_compute(settings.compute)
     model = find_model(settings.base_model, settings.base_revision)
-    work = encode_dataset(settings, model, compute)
     with progress_board() as board:
-        while True:
-            try:
-                board.show(next(work))
-            except StopIteration as end:
-                facts = end.value.facts
-                break
-    for name, value in facts.model_dump().items():
-        console.print(f"{name}: {value}", markup=False, highlight=False, soft_wrap=True)
+        preparation = follow(prepare_dataset(settings, model, compute, folder), board.show)
+    for table in preparation_tables(preparation):
+        console.print(table)
+    files = preparation.files
+    for kind, where in (
+        ("Each picture", files.pictures),
+        ("These numbers", files.summary),
+        ("Contact sheets", files.sheets[0].parent),
+    ):
+        console.print(f"{kind}: {where}", markup=False, highlight=False, soft_wrap=True)
 
 
 def show_pairs(

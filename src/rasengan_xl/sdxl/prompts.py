@@ -42,10 +42,32 @@ def encode_captions(
     return PromptStates(states=states.cpu()[:count], pooled=second.text_embeds.cpu()[:count])
 
 
+def token_limit(tokenizer: CLIPTokenizer) -> int:
+    """Return how many tokens a caption may have, the marks of its start and end included."""
+    return cast("Any", tokenizer).model_max_length
+
+
+def count_tokens(captions: Sequence[str], tokenizer: CLIPTokenizer) -> list[int]:
+    """Return the length of each caption in tokens, the marks of its start and end included."""
+    # It would warn of a caption that is too long, which is what is asked here.
+    return [len(ids) for ids in cast("Any", tokenizer)(list(captions), verbose=False).input_ids]
+
+
 def count_cut_captions(captions: Sequence[str], tokenizer: CLIPTokenizer) -> int:
     """Count the captions that are longer than the tokenizer's limit."""
-    cut = cast("Any", tokenizer)
-    return sum(len(ids) > cut.model_max_length for ids in cut(list(captions)).input_ids)
+    limit = token_limit(tokenizer)
+    return sum(length > limit for length in count_tokens(captions, tokenizer))
+
+
+def find_cut_off(caption: str, tokenizer: CLIPTokenizer) -> str:
+    """Return the end of a caption that the text encoder never sees; empty if it sees all."""
+    tokens = cast("Any", tokenizer)(caption, return_offsets_mapping=True, verbose=False)
+    limit = token_limit(tokenizer)
+    if len(tokens.input_ids) <= limit:
+        return ""
+    # The last place within the limit is for the mark of the end.
+    start, _ = tokens.offset_mapping[limit - 1]
+    return caption[start:]
 
 
 def _tokenize(tokenizer: CLIPTokenizer, captions: list[str]) -> Tensor:
