@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Generator, Iterator
+from dataclasses import fields
 
 import torch
 from torch import Tensor
@@ -57,6 +58,54 @@ def measure_held_out_loss(
     )
 
 
+@torch.no_grad()
+def measure_adapted_losses(
+    adapter: Adapter,
+    pictures: EncodedPictures,
+    schedule: NoiseSchedule,
+    compute: Compute,
+    settings: EvaluationSettings,
+    at_once: int,
+) -> Generator[StageProgress, None, list[float]]:
+    """Measure the adapted model alone on the first pictures of the same table, while training.
+
+    Nothing of the training changes: no chance is drawn, and the UNet goes back to the mode it was
+    in, also when the measurement is broken off.
+
+    Args:
+        adapter: What has been learnt so far.
+        pictures: The held-out ones; `settings.checkpoint_pictures` of them are used.
+        schedule: Of the base model.
+        compute: Where, in which precision.
+        settings: Size of the table.
+        at_once: Entries per forward pass; as many as a training step has need no more memory.
+
+    Returns:
+        The mean loss of each picture.
+    """
+    was_training = adapter.unet.training
+    count = min(settings.checkpoint_pictures, len(pictures))
+    losses: list[float] = []
+    try:
+        adapter.unet.eval()
+        for batch in _table(pictures, count, len(schedule.alpha_bars), settings.timesteps):
+            parts: list[Tensor] = []
+            for start in range(0, settings.timesteps, at_once):
+                on_device = _part(batch, start, start + at_once).to(compute.device)
+                with compute.autocast():
+                    parts.append(denoising_losses(adapter.unet, on_device, schedule))
+            losses.append(torch.cat(parts).mean().item())
+            if not math.isfinite(losses[-1]):
+                raise DivergedError(
+                    f"held-out picture {len(losses)}: the loss is {losses[-1]}; lower "
+                    "training.learning_rate, or use compute.precision = 'bf16' or 'fp32'"
+                )
+            yield StageProgress(stage="held-out loss", done=len(losses), total=count)
+    finally:
+        adapter.unet.train(was_training)
+    return losses
+
+
 def _table(
     pictures: EncodedPictures, count: int, schedule_length: int, timesteps: int
 ) -> Iterator[LatentBatch]:
@@ -77,6 +126,10 @@ def _table_noise(pictures: EncodedPictures, row: int, timesteps: int) -> Tensor:
     shape = tuple(pictures.means.shape[2:])
     digest = pictures.digests[row]
     return torch.stack([draw_noise(shape, "held out", digest, i) for i in range(timesteps)])
+
+
+def _part(batch: LatentBatch, start: int, end: int) -> LatentBatch:
+    return LatentBatch(**{f.name: getattr(batch, f.name)[start:end] for f in fields(batch)})
 
 
 def _repeat(value: Tensor, times: int) -> Tensor:

@@ -20,6 +20,8 @@ class StageProgress:
     stage: str
     done: int
     total: int
+    note: str = ""
+    """Something the user must be told, in one line; empty: nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +70,26 @@ class HeldOutLoss(Record):
     """Adapted minus base; negative is better."""
     difference_standard_error: float
     """Of the paired difference, over pictures."""
+
+
+class CheckpointLoss(Record):
+    """Loss of the adapted model at a checkpoint, on the first rows of the held-out table."""
+
+    step: int
+    loss: float
+    standard_error: float
+    """Over pictures."""
+    n: int
+    """Entries of the table: pictures x timesteps."""
+
+
+class BestCheckpoint(Record):
+    """The step whose adapter had the lowest held-out loss of all checkpoints measured."""
+
+    step: int
+    loss: float
+    n: int
+    """Entries of the table: pictures x timesteps."""
 
 
 class DatasetFacts(Record):
@@ -131,6 +153,8 @@ class RunSummary(Record):
     """Steps that fp16 overflow made void."""
     held_out_loss: HeldOutLoss | None
     """Absent when the run was interrupted."""
+    best: BestCheckpoint | None = None
+    """Absent when no checkpoint was measured."""
     trace_hash: str
     """Hash over the pictures, timesteps and noise that were seen, in order."""
 
