@@ -7,8 +7,11 @@ RasenganError
   AdapterError     an adapter does not fit its base, or a file is not one
   DeviceError      the machine lacks what was asked for
   OutputError      an output folder is in the way, or is not what was expected
+    UnwritableError    a file cannot be written: full disk, read-only folder, limit
+    DamagedFileError   a file of ours is cut short or altered
   DivergedError    a loss or gradient stopped being a finite number
   LostRankError    another process of the job has died
+  MemoryExhaustedError   there is not enough memory for what was asked
 """
 
 
@@ -40,9 +43,21 @@ class OutputError(RasenganError):
     """An output folder is in the way, or is not what a command expected."""
 
 
+class UnwritableError(OutputError):
+    """A file cannot be written: the disk is full, the folder read-only, a limit reached."""
+
+
+class DamagedFileError(OutputError):
+    """A file that was written whole is cut short or altered."""
+
+
 class DivergedError(RasenganError):
     """Training stopped because a loss or gradient was not finite."""
 
 
 class LostRankError(RasenganError):
     """Another process of the training job has died."""
+
+
+class MemoryExhaustedError(RasenganError):
+    """There is not enough memory; the message says in which phase, and what would save how much."""

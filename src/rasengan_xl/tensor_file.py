@@ -1,13 +1,16 @@
 """Tensors on disk: safetensors files, written whole or not at all."""
 
-import os
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import safetensors
 import safetensors.torch
+import torch
 from torch import Tensor
+
+from rasengan_xl.whole_file import write_bytes_whole
 
 _library: Any = safetensors.torch  # its functions carry no full types
 _open_file: Any = safetensors.safe_open
@@ -19,12 +22,15 @@ UNREADABLE = (OSError, safetensors.SafetensorError)
 def write_tensors(
     file: Path, tensors: Mapping[str, Tensor], header: Mapping[str, str] | None = None
 ) -> None:
-    """Write named tensors and a header of texts."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    draft = file.with_name(f"{file.name}.{os.getpid()}.part")
+    """Write named tensors and a header of texts.
+
+    The library's own way to a file neither waits for the disk nor tells why it failed.
+
+    Raises:
+        UnwritableError: It cannot be written; the file is as it was.
+    """
     kept = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    _library.save_file(kept, draft, metadata={"format": "pt", **(header or {})})
-    draft.replace(file)
+    write_bytes_whole(file, _library.save(kept, metadata={"format": "pt", **(header or {})}))
 
 
 def read_tensors(file: Path) -> dict[str, Tensor]:
@@ -56,3 +62,14 @@ class TensorFile:
     def read(self, name: str) -> Tensor:
         """Return a tensor without copying it."""
         return self._content.get_tensor(name)
+
+
+def digest_tensors(tensors: Mapping[str, Tensor], text: str = "") -> str:
+    """Return a SHA-256 over names, types, shapes and every byte, and over a text besides."""
+    digest = hashlib.sha256(text.encode())
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu().contiguous()
+        digest.update(f"\n{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        content: Any = tensor.reshape(-1).view(torch.uint8).numpy()
+        digest.update(content)
+    return digest.hexdigest()

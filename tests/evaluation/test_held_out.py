@@ -19,7 +19,7 @@ def measure(settings):
     model, compute = find_model(chosen.base_model), choose_compute(chosen.compute)
     schedule = load_noise_schedule(model, zero_terminal_snr=None)
     dataset = exhaust(encode_dataset(chosen, model, compute))
-    table = build_table(dataset.train, schedule, compute, timesteps=3)
+    table = build_table(dataset.train, schedule, settings(evaluation={"timesteps": 3}))
 
     def run(change=0.0, seed=0, ranks=ALONE):
         adapter = attach_adapter(load_unet(model, compute, "full"), chosen.adapter, seed)

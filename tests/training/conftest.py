@@ -11,6 +11,7 @@ from rasengan_xl.sdxl.compute import choose_compute
 from rasengan_xl.sdxl.model_folder import find_model
 from rasengan_xl.sdxl.noise_schedule import load_noise_schedule
 from rasengan_xl.sdxl.objective import build_objective
+from rasengan_xl.training.given_weights import GivenWeights
 from rasengan_xl.training.loop import Task
 from rasengan_xl.training.optimizer import build_optimizer
 from rasengan_xl.training.state import TrainingState
@@ -31,9 +32,11 @@ def make_state_and_task():
         dataset = exhaust(encode_dataset(settings, model, compute))
         unet = load_unet(model, compute, settings.adapter.base_precision)
         adapter = attach_adapter(unet, settings.adapter, settings.seed)
+        optimizer = build_optimizer(adapter.parameters, settings.training)
         state = TrainingState(
             adapter=adapter,
-            optimizer=build_optimizer(adapter.parameters, settings.training),
+            optimizer=optimizer,
+            given=GivenWeights(adapter.parameters, optimizer, settings.training.ema_decay),
             scaler=torch.amp.GradScaler("cpu", enabled=False),
             trace=TraceHash(),
         )

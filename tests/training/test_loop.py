@@ -1,7 +1,13 @@
+from dataclasses import replace
+from math import inf, nan
+
 import pytest
 import torch
 
+from rasengan_xl.dataset.encoded import EncodedPictures
 from rasengan_xl.errors import DivergedError
+from rasengan_xl.ranks import ALONE
+from rasengan_xl.training.divergence import DivergedStepError
 from rasengan_xl.training.loop import add_up_gradients, train_steps
 
 from ..conftest import METHODS
@@ -9,29 +15,21 @@ from ..conftest import METHODS
 
 def gradients_of_first_step(state, task):
     state.adapter.unet.train()
-    loss = add_up_gradients(state, task, step=1)
-    return loss, {name: p.grad.clone() for name, p in state.adapter.parameters.items()}
+    losses = add_up_gradients(state, task, task.stream.part(1, ALONE))
+    return losses.mean().item(), {n: p.grad.clone() for n, p in state.adapter.parameters.items()}
 
 
-def test_micro_batches_give_the_gradients_of_one_large_batch(settings, make_state_and_task):
-    whole = settings(training={"batch_size": 4, "accumulation": 1})
-    parts = settings(training={"batch_size": 1, "accumulation": 4})
+@pytest.mark.parametrize("shapes", ["square", "buckets"])
+def test_micro_batches_give_the_gradients_of_one_large_batch(settings, make_state_and_task, shapes):
+    dataset = {"shapes": shapes, "bucket_multiple": 8}
+    whole = settings(training={"batch_size": 4, "accumulation": 1}, dataset=dataset)
+    parts = settings(training={"batch_size": 1, "accumulation": 4}, dataset=dataset)
     loss, expected = gradients_of_first_step(*make_state_and_task(whole))
     loss_of_parts, gradients = gradients_of_first_step(*make_state_and_task(parts))
     assert loss_of_parts == pytest.approx(loss, rel=1e-5)
     assert any(gradient.abs().max() > 0 for gradient in expected.values())
     for name, gradient in expected.items():
         torch.testing.assert_close(gradients[name], gradient, rtol=1e-4, atol=1e-7, msg=name)
-
-
-def test_micro_batches_and_one_large_batch_show_the_same_pictures(settings, make_state_and_task):
-    whole, whole_task = make_state_and_task(settings(training={"batch_size": 4}))
-    parts, parts_task = make_state_and_task(settings(training={"batch_size": 2, "accumulation": 2}))
-    big = next(iter(whole_task.stream.micro_batches(1, whole.trace)))
-    small = list(parts_task.stream.micro_batches(1, parts.trace))
-    for name in ("latents", "noise", "timesteps", "prompts", "size_numbers"):
-        joined = torch.cat([getattr(batch, name) for batch in small])
-        assert torch.equal(joined, getattr(big, name)), name
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -85,10 +83,88 @@ def test_the_learning_rate_ends_where_its_schedule_ends_whatever_the_accumulatio
     assert ends[0][-1] == pytest.approx(1e-2 / 3)
 
 
-def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_step(settings, make_state_and_task):
+@pytest.fixture
+def spoil(monkeypatch):
+    """Give some pictures' latents a value that is not a number, as they are read."""
+
+    def spoil(task, names):
+        read = EncodedPictures.posterior
+        spoilt = {p.crops[0].key for p in task.stream.pictures.pictures if p.name in names}
+
+        def posterior(pictures, crop):
+            found = read(pictures, crop)
+            return replace(found, mean=found.mean * nan) if crop.key in spoilt else found
+
+        monkeypatch.setattr(EncodedPictures, "posterior", posterior)
+
+    return spoil
+
+
+def test_a_loss_that_is_not_finite_names_step_pictures_and_timesteps(
+    settings, make_state_and_task, spoil
+):
+    state, task = make_state_and_task(settings(training={"batch_size": 2}))
+    (shown,) = task.stream.part(2, ALONE).shown
+    spoil(task, {shown[1].name})
+    with pytest.raises(DivergedStepError) as caught:
+        list(train_steps(state, task))
+    error = caught.value
+    assert "step 2: the loss is nan" in str(error)
+    assert f"{shown[1].name} (timestep {shown[1].timestep});" in str(error)
+    assert shown[0].name not in str(error)
+    assert [picture["slot"] for picture in error.evidence.facts["pictures"]] == [1]
+    assert set(error.evidence.tensors) >= {"1/latents", "1/noise", "1/timesteps"}
+    assert error.evidence.tensors["1/latents"].isnan().all()
+    assert state.steps_done == 1
+
+
+def test_a_gradient_that_is_not_finite_names_its_layers_too(
+    settings, make_state_and_task, monkeypatch
+):
     state, task = make_state_and_task(settings())
-    task.stream.pictures.means.fill_(float("nan"))
-    with pytest.raises(DivergedError, match="step 1: the loss is nan"):
+    name, parameter = next(iter(state.adapter.parameters.items()))
+    parameter.register_hook(lambda gradient: gradient * inf)
+    with pytest.raises(DivergedStepError, match="step 1: the gradient's norm is nan in ") as caught:
+        list(train_steps(state, task))
+    assert caught.value.evidence.facts["layers"] == [name]
+    assert len(caught.value.evidence.facts["pictures"]) == 2
+
+
+class Scaler(torch.amp.GradScaler):
+    """A loss scaler of fp16 that finds some steps overflown, which a CPU has no fp16 for."""
+
+    def __init__(self, overflown):
+        super().__init__("cpu", init_scale=1.0, enabled=True)
+        self.overflown = overflown
+        self.step_number = 0
+
+    def unscale_(self, optimizer):
+        self.step_number += 1
+        if self.step_number in self.overflown:
+            for group in optimizer.param_groups:
+                group["params"][0].grad.fill_(inf)
+        super().unscale_(optimizer)
+
+
+def test_a_step_that_overflows_in_fp16_changes_nothing_and_is_counted(
+    settings, make_state_and_task
+):
+    state, task = make_state_and_task(settings())
+    state.scaler = Scaler({2})
+    seen = {}
+    for record in train_steps(state, task):
+        seen[record.step] = [p.detach().clone() for p in state.adapter.parameters.values()]
+        assert record.skipped == (record.step == 2)
+        assert (record.gradient_norm is None) == record.skipped
+    assert all(torch.equal(a, b) for a, b in zip(seen[1], seen[2], strict=True))
+    assert not all(torch.equal(a, b) for a, b in zip(seen[2], seen[3], strict=True))
+    assert state.skipped_steps == [2]
+
+
+def test_too_many_overflows_end_the_run(settings, make_state_and_task):
+    state, task = make_state_and_task(settings(training={"steps": 40, "most_skipped_share": 0.05}))
+    state.scaler = Scaler(range(1, 40, 2))
+    with pytest.raises(DivergedError, match="step 11: fp16 overflowed in 6 of the last 100 steps"):
         list(train_steps(state, task))
 
 

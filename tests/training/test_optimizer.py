@@ -4,6 +4,7 @@ import json
 import pytest
 import torch
 from pydantic import ValidationError
+from torch import is_tensor
 from torch.nn import Parameter
 
 from rasengan_xl.config.training_settings import TrainingSettings
@@ -12,9 +13,12 @@ from rasengan_xl.training.optimizer import (
     build_optimizer,
     check_optimizer,
     learning_rate_at,
-    optimizer_numbers,
-    restore_numbers,
     set_learning_rate,
+)
+from rasengan_xl.training.optimizer_state import (
+    find_misfit,
+    flatten_optimizer,
+    restore_optimizer,
 )
 
 ON_A_CPU = {
@@ -88,13 +92,6 @@ def take_steps(parameters, optimizer, settings, steps):
         optimizer.zero_grad(set_to_none=True)
 
 
-def plain(tree):
-    """Copy nested tables of tensors and numbers, as reading a file would."""
-    if isinstance(tree, dict):
-        return {name: plain(value) for name, value in tree.items()}
-    return tree.clone() if isinstance(tree, torch.Tensor) else tree
-
-
 @pytest.mark.parametrize("name", ON_A_CPU)
 def test_two_steps_and_two_after_a_restore_are_four_steps_bit_for_bit(name):
     settings = make_settings(name, warmup_steps=3, steps=5)
@@ -104,17 +101,17 @@ def test_two_steps_and_two_after_a_restore_are_four_steps_bit_for_bit(name):
     first = make_parameters()
     optimizer = build_optimizer(first, settings)
     take_steps(first, optimizer, settings, range(1, 3))
-    moments = plain(optimizer.state_dict()["state"])
-    numbers = json.loads(json.dumps(optimizer_numbers(optimizer), allow_nan=False))
+    kept = flatten_optimizer(optimizer)
+    numbers = json.loads(json.dumps({k: v for k, v in kept.items() if not is_tensor(v)}))
     second = {name: Parameter(p.detach().clone()) for name, p in first.items()}
     again = build_optimizer(second, settings)
-    again.load_state_dict({**again.state_dict(), "state": moments})
-    restore_numbers(again, numbers)
+    values = numbers | {k: v for k, v in kept.items() if is_tensor(v)}
+    assert find_misfit(again, values) is None
+    restore_optimizer(again, values)
     take_steps(second, again, settings, range(3, 5))
 
     for parameter, expected in zip(second.values(), whole.values(), strict=True):
         assert torch.equal(parameter, expected)
-    assert optimizer_numbers(again) != numbers or name in ("adamw", "adamw8bit")
 
 
 @pytest.mark.parametrize("name", ON_A_CPU)
@@ -150,7 +147,7 @@ def test_prodigy_finds_a_learning_rate_and_says_nothing(capsys):
     parameters = make_parameters()
     optimizer = build_optimizer(parameters, settings)
     take_steps(parameters, optimizer, settings, range(1, 61))
-    assert optimizer_numbers(optimizer)[0]["d"] > 1e-4  # from its first guess of 1e-6
+    assert optimizer.param_groups[0]["d"] > 1e-4  # from its first guess of 1e-6
     assert capsys.readouterr().out == ""
 
 

@@ -6,10 +6,9 @@ from typing import Any, cast
 
 from rasengan_xl.adapters.attach import Adapter
 from rasengan_xl.errors import AdapterError
+from rasengan_xl.runs.folder import ADAPTER_FILE
 from rasengan_xl.tensor_file import UNREADABLE, tensor_names, write_tensors
 
-ADAPTER_FILE = "pytorch_lora_weights.safetensors"
-"""The name that diffusers looks for in a folder."""
 _METADATA_KEY = "lora_adapter_metadata"
 _ADAPTER_NAME = "default"
 

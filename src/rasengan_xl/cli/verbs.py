@@ -19,6 +19,7 @@ from rasengan_xl.config.shipped import (
 )
 from rasengan_xl.report.page import write_report
 from rasengan_xl.runs.folder import RunFolder
+from rasengan_xl.runs.records import StageProgress
 
 FAILED_STATUS = 1
 
@@ -56,8 +57,8 @@ def show_differences(settings: ComparisonSettings) -> None:
 
 
 def show_training(settings: RunSettings, path: Path, *, resume: bool) -> None:
-    """Train one adapter and say where it is."""
-    from rasengan_xl.training.interruption import stop_on_interrupt
+    """Train one adapter and say where it is; after a signal, how to continue."""
+    from rasengan_xl.training.interruption import Stopped, stop_on_interrupt
     from rasengan_xl.training.run import run_training
 
     quieten_progress_bars()
@@ -65,15 +66,20 @@ def show_training(settings: RunSettings, path: Path, *, resume: bool) -> None:
     try:
         with progress_board() as board:
             for record in stop_on_interrupt(run_training(settings, folder, resume=resume)):
-                board.show(record, steps=settings.training.steps)
-    except KeyboardInterrupt:
-        if folder.checkpoint_file.exists():
-            told = f"Stopped: {path} holds what was learnt so far; continue with --resume"
-            console.print(told, markup=False, highlight=False, soft_wrap=True)
-        raise
-    console.print(
-        f"The adapter is {folder.adapter_file}", markup=False, highlight=False, soft_wrap=True
-    )
+                if isinstance(record, StageProgress) and record.note:
+                    board.say(record.note)
+                else:
+                    board.show(record, steps=settings.training.steps)
+    except Stopped as stop:
+        if folder.checkpoints():
+            _say(f"Stopped: {path} holds what was learnt so far; continue with --resume")
+        sys.exit(stop.status)
+    _say(f"The adapter is {folder.adapter_file}")
+    if best := folder.best():
+        _say(
+            f"The best by held-out loss is that of step {best.step} ({best.loss:.4f} over "
+            f"{best.n}): {folder.best_adapter_file}"
+        )
 
 
 def show_preparation(settings: RunSettings, folder: Path) -> None:
@@ -120,6 +126,10 @@ def show_recipes() -> None:
         for name in names:
             table.add_row(name, describe_recipe(find_shipped(name)))
         console.print(table)
+
+
+def _say(text: str) -> None:
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 def _short(value: object) -> str:

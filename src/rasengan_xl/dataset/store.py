@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from torch import Tensor, uint8
+from torch import Tensor
 
 from rasengan_xl.errors import DatasetError
-from rasengan_xl.tensor_file import UNREADABLE, TensorFile, write_tensors
+from rasengan_xl.tensor_file import UNREADABLE, TensorFile, digest_tensors, write_tensors
 
 SMALLEST_SHARD_BYTES = 256 * 2**20
 FULL_SHARD_BYTES = 384 * 2**20
@@ -84,7 +84,7 @@ class TensorStore:
         shard = self._shard_of[key]
         entry = {name: shard.read(f"{key}/{name}") for name in self._names}
         expected = self._unverified.pop(key, None)
-        if expected is not None and expected != _checksum(entry):
+        if expected is not None and expected != digest_tensors(entry):
             raise DatasetError(
                 f"{shard.path}: this file of encoded data is damaged: delete it, and what it "
                 "held is encoded anew"
@@ -134,7 +134,7 @@ class ShardWriter:
         """Write what was collected."""
         if not self._entries:
             return
-        checksums = {key: _checksum(entry) for key, entry in self._entries.items()}
+        checksums = {key: digest_tensors(entry) for key, entry in self._entries.items()}
         name = hashlib.sha256(json.dumps(checksums, sort_keys=True).encode()).hexdigest()[:32]
         file = self._folder / f"{name}.safetensors"
         tensors = {
@@ -165,12 +165,3 @@ def remove_drafts(folder: Path) -> None:
 
 def _shards(folder: Path) -> Iterable[Path]:
     return sorted(folder.glob("*.safetensors"))
-
-
-def _checksum(entry: Entry) -> str:
-    digest = hashlib.sha256()
-    for name in sorted(entry):
-        tensor = entry[name].detach().cpu().contiguous()
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)} ".encode())
-        digest.update(memoryview(tensor.view(-1).view(uint8).numpy()))
-    return digest.hexdigest()[:32]

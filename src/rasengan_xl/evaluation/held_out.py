@@ -5,8 +5,10 @@ from collections.abc import Generator
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from rasengan_xl.adapters.attach import Adapter
+from rasengan_xl.config.settings import RunSettings
 from rasengan_xl.dataset.encoded import EncodedPictures
 from rasengan_xl.errors import DivergedError
 from rasengan_xl.ranks import ALONE, Ranks
@@ -34,6 +36,8 @@ class HeldOutTable:
     objective: Objective
     timesteps: int
     """Per picture, in the middle of equal parts of the schedule."""
+    at_once: int
+    """Entries per forward pass; as many as a training step has need no more memory."""
 
     def batch(self, row: int) -> LatentBatch:
         """Return one picture at all its timesteps."""
@@ -54,11 +58,15 @@ class HeldOutTable:
 
 
 def build_table(
-    pictures: EncodedPictures, schedule: NoiseSchedule, compute: Compute, timesteps: int
+    pictures: EncodedPictures, schedule: NoiseSchedule, settings: RunSettings
 ) -> HeldOutTable:
-    """Build the table of some held-out pictures."""
-    objective = plain_objective(schedule).to(compute.device)
-    return HeldOutTable(pictures=pictures, objective=objective, timesteps=timesteps)
+    """Build the table of some held-out pictures that the settings ask for."""
+    return HeldOutTable(
+        pictures=pictures,
+        objective=plain_objective(schedule),
+        timesteps=settings.evaluation.timesteps,
+        at_once=settings.training.batch_size,
+    )
 
 
 def measure_held_out_loss(
@@ -80,9 +88,9 @@ def measure_held_out_loss(
     Raises:
         DivergedError: A loss is not finite.
     """
-    adapted = yield from _measure(adapter, table, most_pictures, compute, ranks)
+    adapted = yield from measure_losses(adapter, table, most_pictures, compute, ranks)
     with adapter.disabled():
-        base = yield from _measure(adapter, table, most_pictures, compute, ranks)
+        base = yield from measure_losses(adapter, table, most_pictures, compute, ranks)
     differences = [a - b for a, b in zip(adapted, base, strict=True)]
     count = len(base)
     return HeldOutLoss(
@@ -96,14 +104,21 @@ def measure_held_out_loss(
     )
 
 
-def _measure(
+def measure_losses(
     adapter: Adapter, table: HeldOutTable, most_pictures: int, compute: Compute, ranks: Ranks
 ) -> Generator[StageProgress, None, list[float]]:
-    """Return the mean loss of each picture, in order."""
+    """Measure the model as it stands on the first pictures of a table; training is not changed.
+
+    Returns:
+        The mean loss of each picture, in order.
+
+    Raises:
+        DivergedError: A loss is not finite.
+    """
     count = min(most_pictures, len(table.pictures))
     own: list[list[float]] = []
     for row in range(ranks.rank, count, ranks.count):
-        own.append([row, _measure_row(adapter, table.batch(row), table.objective, compute)])
+        own.append([row, _measure_row(adapter, table, row, compute)])
         yield StageProgress(stage="held-out loss", done=row + 1, total=count)
     losses = [loss for _, loss in sorted(pair for pairs in ranks.gather(own) for pair in pairs)]
     for row, loss in enumerate(losses):
@@ -116,12 +131,14 @@ def _measure(
 
 
 @torch.no_grad()
-def _measure_row(
-    adapter: Adapter, batch: LatentBatch, objective: Objective, compute: Compute
-) -> float:
+def _measure_row(adapter: Adapter, table: HeldOutTable, row: int, compute: Compute) -> float:
     was_training = adapter.unet.training
     adapter.unet.eval()  # no adapter dropout
-    with compute.autocast():
-        losses = denoising_losses(adapter.unet, batch.to(compute.device), objective)
+    batch = table.batch(row)
+    losses: list[Tensor] = []
+    for start in range(0, table.timesteps, table.at_once):
+        part = batch.part(start, start + table.at_once).to(compute.device)
+        with compute.autocast():
+            losses.append(denoising_losses(adapter.unet, part, table.objective))
     adapter.unet.train(was_training)
-    return losses.mean().item()
+    return torch.cat(losses).mean().item()

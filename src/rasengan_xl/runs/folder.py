@@ -1,17 +1,40 @@
 """The folder of one run."""
 
 import json
-from collections.abc import Iterable
+import re
+from contextlib import suppress
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
+from torch import Tensor
 
 from rasengan_xl.config.settings import RunSettings
-from rasengan_xl.errors import OutputError
-from rasengan_xl.runs.records import DatasetFacts, Machine, RunSummary, StepRecord
+from rasengan_xl.errors import DamagedFileError, OutputError
+from rasengan_xl.runs.records import (
+    BestCheckpoint,
+    CheckpointLoss,
+    DatasetFacts,
+    Machine,
+    ModelFacts,
+    RunSummary,
+    StepRecord,
+)
+from rasengan_xl.runs.resuming import BATCH_HEADER, explain_changes, global_batch
+from rasengan_xl.tensor_file import UNREADABLE, read_header, write_tensors
+from rasengan_xl.whole_file import (
+    append_line,
+    bring_to_disk,
+    read_lines,
+    remove_drafts,
+    remove_file,
+    write_whole,
+)
 
 Kind = TypeVar("Kind", bound=BaseModel)
+
+ADAPTER_FILE = "pytorch_lora_weights.safetensors"
+"""The name that diffusers looks for in a folder."""
 
 
 class RunFolder:
@@ -22,15 +45,32 @@ class RunFolder:
         self.settings_file = path / "settings.json"
         self.machine_file = path / "machine.json"
         self.dataset_file = path / "dataset.json"
+        self.model_file = path / "model.json"
         self.steps_file = path / "steps.jsonl"
-        self.checkpoint_file = path / "checkpoint.safetensors"
-        self.adapter_file = path / "pytorch_lora_weights.safetensors"
+        self.held_out_file = path / "held_out.jsonl"
+        self.checkpoints_folder = path / "checkpoints"
+        self.adapter_file = path / ADAPTER_FILE
+        self.best_adapter_file = path / "best" / ADAPTER_FILE
+        self.best_file = path / "best" / "best.json"
         self.summary_file = path / "summary.json"
+        self.diverged_file = path / "diverged.json"
 
     @property
     def has_origin(self) -> bool:
         """Whether the run came far enough to say where it takes place and what it sees."""
         return self.machine_file.exists() and self.dataset_file.exists()
+
+    @property
+    def is_begun(self) -> bool:
+        """Whether there is a run here that could be continued."""
+        return self.settings_file.exists()
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the run here has come to its end."""
+        if not self.summary_file.exists():
+            return False
+        return read_record(RunSummary, self.summary_file).status == "finished"
 
     def check_unused(self) -> None:
         """Refuse a folder that already holds something.
@@ -43,20 +83,38 @@ class RunFolder:
     def start(self, settings: RunSettings) -> None:
         """Make the folder for a new run."""
         self.check_unused()
-        self.path.mkdir(parents=True, exist_ok=True)
+        self.keep_settings(settings)
+
+    def keep_settings(self, settings: RunSettings) -> None:
+        """Keep what the run depends on from now on."""
         write_whole(self.settings_file, settings.model_dump_json(indent=2))
 
-    def check_resumable(self, settings: RunSettings) -> None:
-        """Refuse to continue a run with other settings than it was begun with.
+    def check_resumable(self, settings: RunSettings, processes: int = 1) -> None:
+        """Refuse to continue a run with settings that would make another run of it.
+
+        Args:
+            settings: What it is to be continued with.
+            processes: On how many.
 
         Raises:
-            OutputError: There is no run here, or it was begun with other settings.
+            OutputError: There is no run here, or settings that matter have changed; all are named.
         """
-        if settings != self.read_settings():
+        begun = self.read_settings()
+        begun_batch = self._begun_batch() or global_batch(begun, processes)
+        if changes := explain_changes(begun, settings, begun_batch, processes):
             raise OutputError(
-                f"{self.path}: was begun with other settings (see {self.settings_file.name}); "
+                f"{self.path}: was begun with other settings: {changes}; "
                 "continue it unchanged, or choose another --out"
             )
+
+    def _begun_batch(self) -> int | None:
+        """Return over how many pictures a step was up to now; None: no step is kept."""
+        for file in self.checkpoints().values():
+            with suppress(*UNREADABLE):  # going back to it will tell what is wrong with it
+                header = read_header(file)
+                if BATCH_HEADER in header:
+                    return int(header[BATCH_HEADER])
+        return None
 
     def check_dataset(self, now: DatasetFacts) -> None:
         """Refuse to continue a run on other pictures than it was begun with.
@@ -81,34 +139,109 @@ class RunFolder:
             raise OutputError(
                 f"{self.path}: holds no run (no {self.settings_file.name})"
             ) from error
-        except ValidationError as error:
+        except (OSError, ValidationError) as error:
             raise OutputError(f"{self.settings_file}: is not a run's settings") from error
 
-    def write_origin(self, machine: Machine, dataset: DatasetFacts) -> None:
-        """Keep where the run takes place and what it sees."""
+    def write_origin(self, machine: Machine, dataset: DatasetFacts, model: ModelFacts) -> None:
+        """Keep where the run takes place, what it sees and what it starts from."""
         write_whole(self.machine_file, machine.model_dump_json(indent=2))
         write_whole(self.dataset_file, dataset.model_dump_json(indent=2))
+        write_whole(self.model_file, model.model_dump_json(indent=2))
+
+    def write_evidence(self, facts: dict[str, Any], tensors: dict[str, Tensor]) -> Path:
+        """Keep what was computed when a number stopped being one; return the file of facts."""
+        write_tensors(self.diverged_file.with_suffix(".safetensors"), tensors)
+        write_whole(self.diverged_file, json.dumps(facts, indent=2))
+        return self.diverged_file
 
     def write_summary(self, summary: RunSummary) -> None:
         """Keep what the run cost and gave."""
         write_whole(self.summary_file, summary.model_dump_json(indent=2))
 
+    def checkpoint_file(self, step: int) -> Path:
+        """Name the checkpoint of a step; names sort as steps do."""
+        return self.checkpoints_folder / f"step-{step:06d}.safetensors"
+
+    def checkpoints(self) -> dict[int, Path]:
+        """Find the checkpoints that are kept, by step, the newest first."""
+        files = self.checkpoints_folder.glob("step-*.safetensors")
+        steps = {int(m[1]): f for f in files if (m := re.fullmatch(r"step-(\d+)", f.stem))}
+        return dict(sorted(steps.items(), reverse=True))
+
+    def drop_old_checkpoints(self, keep: int) -> None:
+        """Remove all but the newest checkpoints."""
+        for file in list(self.checkpoints().values())[keep:]:
+            remove_file(file)
+
+    def put_aside_checkpoints(self, after: int) -> None:
+        """Rename the checkpoints after a step, which cannot be used."""
+        for step, file in self.checkpoints().items():
+            if step > after:
+                file.replace(file.with_name(f"{file.name}.damaged"))
+
+    def remove_drafts(self) -> None:
+        """Remove what a process that was killed while writing has left."""
+        for folder in (self.path, self.checkpoints_folder, self.best_file.parent):
+            remove_drafts(folder)
+
     def append(self, record: StepRecord) -> None:
         """Add one step to the log."""
-        with self.steps_file.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(record.to_json()) + "\n")
+        append_line(self.steps_file, json.dumps(record.to_json()))
 
     def records(self) -> list[StepRecord]:
-        """Read the log back."""
-        if not self.steps_file.exists():
-            return []
-        lines = self.steps_file.read_text(encoding="utf-8").splitlines()
-        return [StepRecord(**json.loads(line)) for line in lines if line.endswith("}")]
+        """Read the log back; a line that a crash cut short is left out.
 
-    def keep_records(self, records: Iterable[StepRecord]) -> None:
-        """Rewrite the log with these steps only."""
+        Raises:
+            DamagedFileError: Another line is no record.
+        """
+        lines = enumerate(read_lines(self.steps_file), start=1)
+        return [_step_record(line, f"{self.steps_file}: line {number}") for number, line in lines]
+
+    def keep_records(self, steps_done: int) -> None:
+        """Rewrite the logs with the steps up to one only, which the run goes back to.
+
+        Raises:
+            OutputError: Some of them are not in the log.
+        """
+        records = [record for record in self.records() if record.step <= steps_done]
+        if [record.step for record in records] != list(range(1, steps_done + 1)):
+            raise OutputError(
+                f"{self.steps_file}: does not hold the steps 1 to {steps_done} of the checkpoint; "
+                "restore the file, or start anew with another --out"
+            )
         lines = "".join(json.dumps(record.to_json()) + "\n" for record in records)
         write_whole(self.steps_file, lines)
+        measured = [loss for loss in self.losses() if loss.step <= steps_done]
+        lines = "".join(loss.model_dump_json() + "\n" for loss in measured)
+        write_whole(self.held_out_file, lines)
+
+    def bring_logs_to_disk(self) -> None:
+        """Return once no loss of power can take a line from them any more."""
+        bring_to_disk(self.steps_file)
+        bring_to_disk(self.held_out_file)
+
+    def append_loss(self, loss: CheckpointLoss) -> None:
+        """Add what was measured at a checkpoint to its log."""
+        append_line(self.held_out_file, loss.model_dump_json())
+
+    def losses(self) -> list[CheckpointLoss]:
+        """Read back what was measured at checkpoints."""
+        losses: list[CheckpointLoss] = []
+        for number, line in enumerate(read_lines(self.held_out_file), start=1):
+            try:
+                losses.append(CheckpointLoss.model_validate_json(line))
+            except ValidationError as error:
+                place = f"{self.held_out_file}: line {number}"
+                raise DamagedFileError(_not_a_record(place)) from error
+        return losses
+
+    def best(self) -> BestCheckpoint | None:
+        """Say at which step the best adapter stood; None: none has been measured."""
+        return read_record(BestCheckpoint, self.best_file) if self.best_file.exists() else None
+
+    def write_best(self, best: BestCheckpoint) -> None:
+        """Keep at which step the best adapter stood."""
+        write_whole(self.best_file, best.model_dump_json())
 
 
 def refuse_used_folder(path: Path, remedy: str) -> None:
@@ -123,12 +256,16 @@ def read_record(kind: type[Kind], file: Path) -> Kind:
     """Read one JSON record back."""
     try:
         return kind.model_validate_json(file.read_text(encoding="utf-8"))
-    except (OSError, ValidationError) as error:
+    except (OSError, ValueError) as error:
         raise OutputError(f"{file}: is missing or not what this version writes") from error
 
 
-def write_whole(file: Path, text: str) -> None:
-    """Write a file so that it is never seen half-written."""
-    draft = file.with_name(f"{file.name}.part")
-    draft.write_text(text if text.endswith("\n") or not text else f"{text}\n", encoding="utf-8")
-    draft.replace(file)
+def _step_record(line: str, place: str) -> StepRecord:
+    try:
+        return StepRecord(**json.loads(line))
+    except (ValueError, TypeError) as error:
+        raise DamagedFileError(_not_a_record(place)) from error
+
+
+def _not_a_record(place: str) -> str:
+    return f"{place} is not what this version writes; restore it, or start anew with another --out"

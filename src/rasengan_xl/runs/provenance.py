@@ -23,14 +23,15 @@ PACKAGES = (
 )
 
 
-def describe_machine(device: torch.device) -> Machine:
-    """Collect what the figures of a run depend on."""
+def describe_machine(device: torch.device, processes: int = 1) -> Machine:
+    """Collect what the figures of a run on so many processes depend on."""
     on_cuda = device.type == "cuda"
     cuda = cast("Any", torch.cuda)
     properties = cuda.get_device_properties(device) if on_cuda else None
     return Machine(
         device=device.type,
         device_name=torch.cuda.get_device_name(device) if on_cuda else _processor_name(),
+        processes=processes,
         device_memory_gib=round(properties.total_memory / 2**30, 1) if properties else None,
         cores=len(os.sched_getaffinity(0))
         if hasattr(os, "sched_getaffinity")

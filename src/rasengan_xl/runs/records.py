@@ -20,6 +20,8 @@ class StageProgress:
     stage: str
     done: int
     total: int
+    note: str = ""
+    """Something the user must be told, in one line; empty: nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,6 +94,26 @@ class EncodingFacts(Record):
     """Files of earlier work that could not be read, and were removed."""
 
 
+class CheckpointLoss(Record):
+    """Loss of the adapted model at a checkpoint, on the first rows of the held-out table."""
+
+    step: int
+    loss: float
+    standard_error: float
+    """Over pictures."""
+    n: int
+    """Entries of the table: pictures x timesteps."""
+
+
+class BestCheckpoint(Record):
+    """The step whose adapter had the lowest held-out loss of all checkpoints measured."""
+
+    step: int
+    loss: float
+    n: int
+    """Entries of the table: pictures x timesteps."""
+
+
 class DatasetFacts(Record):
     """Which pictures a run saw; found = train + held_out + all skipped."""
 
@@ -115,12 +137,25 @@ class DatasetFacts(Record):
     """Wordings longer than either tokenizer takes."""
 
 
+class ModelFacts(Record):
+    """Which base model a run starts from."""
+
+    name: str
+    """As the user called it."""
+    revision: str | None
+    """Commit of a hub model."""
+    parts: dict[str, str]
+    """SHA-256 over the files of each part."""
+
+
 class Machine(Record):
     """Where a run took place, as far as its figures depend on it."""
 
     device: str
     """`cpu` or `cuda`."""
     device_name: str
+    processes: int
+    """Of the training job, each with such a device."""
     device_memory_gib: float | None
     """Memory of the GPU; absent on a CPU."""
     cores: int
@@ -159,6 +194,8 @@ class RunSummary(Record):
     """Absent when no step came after the warm-up."""
     held_out_loss: HeldOutLoss | None
     """Absent when the run was interrupted."""
+    best: BestCheckpoint | None = None
+    """Absent when no checkpoint was measured."""
     trace_hash: str
     """Hash over the pictures, timesteps and noise that were seen, in order."""
 

@@ -11,6 +11,7 @@ from typing import Any
 from rasengan_xl.errors import ModelError
 from rasengan_xl.file_digests import file_digest
 from rasengan_xl.mini import MODEL_FOLDER
+from rasengan_xl.runs.records import ModelFacts
 
 TOKENIZERS = ("tokenizer", "tokenizer_2")
 TEXT_ENCODERS = ("text_encoder", "text_encoder_2")
@@ -34,6 +35,12 @@ class ModelFolder:
         """Return "fp16" if a part's weights lie there in half precision only, else None."""
         files = [file.name for file in (self.path / part).glob("*.safetensors")]
         return "fp16" if files and all(".fp16" in name for name in files) else None
+
+    def facts(self) -> ModelFacts:
+        """Describe the model so that another can be told from it."""
+        parts = (*TOKENIZERS, *WEIGHTED_PARTS, "scheduler")
+        digests = {part: self.identity((part,)) for part in parts}
+        return ModelFacts(name=self.name, revision=self.revision, parts=digests)
 
     def identity(self, parts: Sequence[str]) -> str:
         """Return a hash that changes when a file of the named parts does.

@@ -37,6 +37,10 @@ class LatentBatch:
             **{name: t.to(device, non_blocking=True) for name, t in self.tensors().items()}
         )
 
+    def part(self, start: int, end: int) -> "LatentBatch":
+        """Return some rows."""
+        return LatentBatch(**{name: t[start:end] for name, t in self.tensors().items()})
+
     def pinned(self) -> "LatentBatch":
         """Copy every tensor to where a GPU fetches it by itself."""
         return LatentBatch(**{name: t.pin_memory() for name, t in self.tensors().items()})

@@ -1,37 +1,66 @@
-"""Stop long work between two records when the user presses Ctrl-C, so that it can be kept."""
+"""Stop long work between two records when the user or the machine asks, so that it can be kept."""
 
 import signal
+import threading
 from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any, TypeVar
 
 Item = TypeVar("Item")
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+"""Ctrl-C; and what Slurm, Kaggle and `docker stop` send before they kill."""
+
+
+class Stopped(KeyboardInterrupt):
+    """Work was asked to stop, and has been closed in good order."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.status = 128 + number
+        """Exit status by which a shell tells of a signal."""
+
 
 def stop_on_interrupt(work: Generator[Item, Any, Any] | Iterator[Item]) -> Iterator[Item]:
-    """Pass records on; after Ctrl-C close the work, which saves itself, and raise.
+    """Pass records on; after Ctrl-C or SIGTERM close the work, which saves itself, and raise.
 
-    A second Ctrl-C stops at once, wherever the work is.
+    A second signal stops at once, wherever the work is.  Where signals cannot be caught, outside
+    the main thread, records are only passed on.
 
     Raises:
-        KeyboardInterrupt: The user pressed Ctrl-C; the work has been closed in good order.
+        Stopped: A signal came; the work has been closed in good order.
     """
-    interrupted = False
+    if threading.current_thread() is not threading.main_thread():
+        yield from work
+        return
+    with _noting_signals() as received:
+        try:
+            for item in work:
+                if not received:
+                    yield item
+                if received:
+                    break
+        finally:
+            if isinstance(work, Generator):
+                work.close()  # saves, with the signals still caught
+    if received:
+        raise Stopped(received[0])
 
-    def note(_number: int, _frame: FrameType | None) -> None:
-        nonlocal interrupted
-        interrupted = True
+
+@contextmanager
+def _noting_signals() -> Generator[list[int]]:
+    """Note the first signal that comes; after it, the next one has its usual effect."""
+    received: list[int] = []
+
+    def note(number: int, _frame: FrameType | None) -> None:
+        received.append(number)
         signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
-    before = signal.signal(signal.SIGINT, note)
+    before = {number: signal.signal(number, note) for number in SIGNALS}
     try:
-        for item in work:
-            if interrupted:
-                break
-            yield item
+        yield received
     finally:
-        signal.signal(signal.SIGINT, before)
-        if isinstance(work, Generator):
-            work.close()
-    if interrupted:
-        raise KeyboardInterrupt
+        for number, handler in before.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)

@@ -8,7 +8,7 @@ from functools import partial
 import torch
 from torch import Tensor
 from torch.nn import Parameter
-from torch.nn.utils import clip_grad_norm_
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from rasengan_xl.config.training_settings import TrainingSettings
 from rasengan_xl.dataset.prefetch import prefetch
@@ -92,9 +92,12 @@ def take_step(state: TrainingState, task: Task, part: StepPart) -> tuple[float, 
     refuse_infinite_loss(loss, losses, part, task.stream, ranks)
 
     state.scaler.unscale_(state.optimizer)
-    gradient_norm = clip_grad_norm_(parameters, task.settings.max_gradient_norm).item()
+    norm = get_total_norm([p.grad for p in parameters if p.grad is not None])
+    gradient_norm = norm.item()
     is_finite = gradient_norm < float("inf")
-    if not is_finite:
+    if is_finite:
+        clip_grads_with_norm_(parameters, task.settings.max_gradient_norm, norm)
+    else:
         if not state.scaler.is_enabled():
             refuse_infinite_gradient(gradient_norm, state.adapter, part, task.stream, ranks)
         state.skipped_steps.append(step)

@@ -4,7 +4,7 @@ import contextlib
 import importlib.util
 import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import bitsandbytes
@@ -96,28 +96,6 @@ def learning_rate_at(step: int, settings: TrainingSettings) -> float:
         1 - course if settings.schedule == "linear" else (1 + math.cos(math.pi * course)) / 2
     )
     return settings.learning_rate * remaining
-
-
-def optimizer_numbers(optimizer: Optimizer) -> list[dict[str, Number]]:
-    """Return the numbers of each group that are not what the optimizer's defaults say.
-
-    Prodigy keeps its estimate of the learning rate there, schedule-free AdamW its count of
-    steps and the sum of weights, neither in `state`.
-    """
-    return [
-        {
-            name: value
-            for name, value in group.items()
-            if isinstance(value, (bool, int, float)) and optimizer.defaults.get(name) != value
-        }
-        for group in optimizer.param_groups
-    ]
-
-
-def restore_numbers(optimizer: Optimizer, numbers: Sequence[Mapping[str, Number]]) -> None:
-    """Take back what `optimizer_numbers` returned, into an optimizer just built."""
-    for group, saved in zip(optimizer.param_groups, numbers, strict=True):
-        group.update(saved)
 
 
 def _group(parameters: Mapping[str, Parameter], settings: TrainingSettings) -> list[dict[str, Any]]:

@@ -1,10 +1,10 @@
 """All that changes while training, kept so that a run goes on exactly where it stopped."""
 
 import json
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,11 +12,21 @@ from torch.optim import Optimizer
 
 from rasengan_xl.adapters.attach import Adapter
 from rasengan_xl.dataset.trace import TraceHash
-from rasengan_xl.errors import OutputError
-from rasengan_xl.tensor_file import UNREADABLE, read_header, read_tensors, write_tensors
+from rasengan_xl.errors import DamagedFileError, OutputError
+from rasengan_xl.runs.resuming import BATCH_HEADER
+from rasengan_xl.tensor_file import (
+    UNREADABLE,
+    digest_tensors,
+    read_header,
+    read_tensors,
+    write_tensors,
+)
+from rasengan_xl.training.given_weights import GivenWeights
+from rasengan_xl.training.optimizer_state import find_misfit, flatten_optimizer, restore_optimizer
 
 _HEADER = "training_state"
-_BETWEEN = "/"
+_DIGEST = "sha256"
+_ADAPTER, _AVERAGE = "adapter.", "average."
 
 
 @dataclass(slots=True, kw_only=True)
@@ -28,68 +38,94 @@ class TrainingState:
     scaler: torch.amp.GradScaler
     """Multiplies the loss under fp16; does nothing otherwise."""
     trace: TraceHash
+    given: GivenWeights
+    """What is given out where that is not what is trained."""
     steps_done: int = 0
+    skipped_steps: list[int] = field(default_factory=list[int])
+    """Steps that fp16 overflow made void."""
+    global_batch: int = 0
+    """Pictures that all processes together see in an optimizer step."""
+    precision: str = ""
+    """Of the base and of arithmetic, such as `float16`."""
 
     def save(self, file: Path) -> None:
-        """Write the state, whole or not at all."""
-        tensors: dict[str, Tensor] = {
-            f"adapter.{name}": p.detach() for name, p in self.adapter.parameters.items()
-        }
-        scalars: dict[str, Any] = {}
-        state: dict[int, dict[str, Any]] = self.optimizer.state_dict()["state"]
-        for path, value in _leaves({"optimizer": state}):
-            if isinstance(value, Tensor):
-                tensors[path] = value.clone()  # 8-bit moments share their tables
-            else:
-                scalars[path] = value
-        header = {
+        """Write the state, whole or not at all.
+
+        Raises:
+            UnwritableError: It cannot be written; the file is as it was.
+        """
+        values = flatten_optimizer(self.optimizer)
+        tensors = {name: tensor.detach().cpu() for name, tensor in self._own_tensors()}
+        tensors |= {path: v for path, v in values.items() if isinstance(v, Tensor)}
+        state = {
             "steps_done": self.steps_done,
             "trace": self.trace.state,
             "scaler": self.scaler.state_dict(),
-            "optimizer": scalars,
+            "optimizer": {p: v for p, v in values.items() if not isinstance(v, Tensor)},
+            "skipped_steps": self.skipped_steps,
+            "precision": self.precision,
         }
-        write_tensors(file, tensors, {_HEADER: json.dumps(header)})
+        text = json.dumps(state)
+        digest = digest_tensors(tensors, text)
+        header = {_HEADER: text, _DIGEST: digest, BATCH_HEADER: str(self.global_batch)}
+        write_tensors(file, tensors, header)
 
     def restore(self, file: Path) -> None:
-        """Take everything from a file that `save` wrote.
+        """Take everything from a file that `save` wrote; nothing, if it does not fit.
 
         Raises:
-            OutputError: The file is not one of ours, or of another adapter.
+            DamagedFileError: The file is cut short, altered or not one of ours.
+            OutputError: It is of another adapter or optimizer.
         """
-        try:
-            header = json.loads(read_header(file)[_HEADER])
-            tensors = read_tensors(file)
-        except (*UNREADABLE, KeyError, ValueError) as error:
-            raise OutputError(f"{file}: is not a checkpoint; start the run anew") from error
+        state, tensors = _read(file)
+        own = dict(self._own_tensors())
+        named = {n: t for n, t in tensors.items() if n.startswith((_ADAPTER, _AVERAGE))}
+        values = state["optimizer"] | {n: t for n, t in tensors.items() if n not in named}
+        fault = _find_difference(own, named) or find_misfit(self.optimizer, values)
+        if fault:
+            raise OutputError(f"{file}: is of another run: {fault}; start anew with another --out")
         for name, parameter in self.adapter.parameters.items():
-            parameter.data.copy_(tensors[f"adapter.{name}"])
-        self.optimizer.load_state_dict(
-            {**self.optimizer.state_dict(), "state": _moments(tensors, header["optimizer"])}
-        )
-        if header["scaler"]:
-            self.scaler.load_state_dict(header["scaler"])
-        self.trace.state = header["trace"]
-        self.steps_done = header["steps_done"]
+            parameter.data.copy_(tensors[f"{_ADAPTER}{name}"])
+        self.given.load_state_dict({n: tensors[f"{_AVERAGE}{n}"] for n in self.given.state_dict()})
+        restore_optimizer(self.optimizer, values)
+        if state["scaler"]:
+            self.scaler.load_state_dict(state["scaler"])
+        self.trace.state = state["trace"]
+        self.steps_done = state["steps_done"]
+        self.skipped_steps[:] = state["skipped_steps"]
+
+    def _own_tensors(self) -> Iterator[tuple[str, Tensor]]:
+        for name, parameter in self.adapter.parameters.items():
+            yield f"{_ADAPTER}{name}", parameter
+        for name, average in self.given.state_dict().items():
+            yield f"{_AVERAGE}{name}", average
 
 
-def _leaves(tree: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield every value of nested tables with its path; bitsandbytes nests its moments."""
-    for name, value in tree.items():
-        if isinstance(value, dict):
-            yield from _leaves(cast("dict[Any, Any]", value), f"{prefix}{name}{_BETWEEN}")
-        else:
-            yield f"{prefix}{name}", value
+def read_precision(file: Path) -> str:
+    """Return the precision that a sound checkpoint was made in."""
+    return json.loads(read_header(file)[_HEADER])["precision"]
 
 
-def _moments(tensors: dict[str, Tensor], scalars: dict[str, Any]) -> dict[int, dict[str, Any]]:
-    """Sort `optimizer/<index>/<name>...` back into the optimizer's own nesting."""
-    moments: dict[int, dict[str, Any]] = {}
-    for path, value in (*tensors.items(), *scalars.items()):
-        first, *names = path.split(_BETWEEN)
-        if first == "optimizer":
-            index, *tables, name = names
-            table = moments.setdefault(int(index), {})
-            for inner in tables:
-                table = table.setdefault(inner, {})
-            table[name] = value
-    return moments
+def _read(file: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Read a checkpoint, and make sure that every bit of it is what was written."""
+    try:
+        header = read_header(file)
+        text, digest = header[_HEADER], header[_DIGEST]
+        tensors = read_tensors(file)
+    except (*UNREADABLE, KeyError, UnicodeDecodeError) as error:
+        raise DamagedFileError(f"{file}: is not a whole checkpoint") from error
+    if digest_tensors(tensors, text) != digest:
+        raise DamagedFileError(f"{file}: is not what was written")
+    return json.loads(text), tensors
+
+
+def _find_difference(own: dict[str, Tensor], in_file: dict[str, Tensor]) -> str | None:
+    """Name the first tensor that is missing, too much or of another shape."""
+    for name in (*own, *in_file):
+        if name not in in_file:
+            return f"{name} is missing"
+        if name not in own:
+            return f"{name} is too much"
+        if own[name].shape != in_file[name].shape:
+            return f"{name} is {tuple(in_file[name].shape)}, here {tuple(own[name].shape)}"
+    return None

@@ -1,0 +1,58 @@
+"""Which settings a run may be continued with, other than those it was begun with."""
+
+from typing import Any
+
+from rasengan_xl.config.comparison import differences
+from rasengan_xl.config.settings import RunSettings
+
+HARMLESS = (
+    "training.save_every",
+    "training.keep_checkpoints",
+    "training.gradient_checkpointing",  # the same gradients, computed twice
+    "evaluation.pictures",
+    "evaluation.timesteps",
+    "evaluation.checkpoint_pictures",
+    "compute.device",
+    "dataset.streaming",
+)
+"""What changes neither what a run is shown nor what it makes of it."""
+
+CUT_OF_A_STEP = ("training.batch_size", "training.accumulation")
+"""How a step's pictures are cut into forward passes: harmless while there are as many."""
+
+BATCH_HEADER = "global_batch"
+"""Where a checkpoint's header says how many pictures a step is over."""
+
+
+def global_batch(settings: RunSettings, processes: int) -> int:
+    """Return how many pictures all processes together see in one optimizer step."""
+    return settings.training.batch_size * settings.training.accumulation * processes
+
+
+def explain_changes(
+    begun: RunSettings, now: RunSettings, begun_batch: int, processes: int
+) -> str | None:
+    """Name every change that forbids to continue a run, old value and new; None: there is none.
+
+    Args:
+        begun: What the run was begun with.
+        now: What it is to be continued with.
+        begun_batch: Pictures per optimizer step it was begun with.
+        processes: How many it is to be continued on.
+    """
+    values = differences({"begun": begun, "now": now})
+    old, new = values["begun"], values["now"]
+    batch = global_batch(now, processes)
+    allowed = {*HARMLESS, *(CUT_OF_A_STEP if batch == begun_batch else ())}
+    changes = [f"{k} was {_show(old[k])}, is {_show(new[k])}" for k in old if k not in allowed]
+    if batch != begun_batch and not set(CUT_OF_A_STEP) & set(old):
+        changes.append(
+            f"a step was over {begun_batch} pictures, is over {batch} (batch_size "
+            f"{now.training.batch_size} x accumulation {now.training.accumulation} x "
+            f"{processes} processes)"
+        )
+    return "; ".join(changes) or None
+
+
+def _show(value: Any) -> str:
+    return "unset" if value is None else repr(value)

@@ -1,0 +1,163 @@
+"""Turn running out of memory into one line: in which phase, how much there was, what would help."""
+
+import os
+import re
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import torch
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+
+from rasengan_xl.config.settings import AdapterSettings, RunSettings
+from rasengan_xl.errors import MemoryExhaustedError
+from rasengan_xl.runs.records import StageProgress, StepRecord
+from rasengan_xl.runs.resuming import CUT_OF_A_STEP, HARMLESS
+from rasengan_xl.sdxl.components import load_unet_shape
+from rasengan_xl.sdxl.compute import Compute
+from rasengan_xl.sdxl.model_folder import ModelFolder
+from rasengan_xl.sdxl.quantization import linears_to_quantize
+from rasengan_xl.training.cost import peak_memory_gib, peak_memory_reserved_gib
+from rasengan_xl.training.memory_remedies import (
+    GIB,
+    TRAIN,
+    Remedy,
+    Situation,
+    WeightCounts,
+    cheapest_remedies,
+)
+
+_SIGNS = (
+    "can't allocate memory",  # PyTorch's allocator on a CPU
+    "CUDA error: out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+)
+_UNITS = {"": 1, "bytes": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
+OWN_GIB = 1.0
+"""Most that CUDA and its libraries hold in a process beside the allocator's memory."""
+_ASKED_FOR = re.compile(r"[Tt]ried to allocate ([\d.]+) (bytes|KiB|MiB|GiB)")
+
+
+@dataclass(slots=True, kw_only=True)
+class MemoryWatch:
+    """Knows what a run is doing, to explain it if memory runs out."""
+
+    settings: RunSettings
+    phase: str = "look for the model"
+    model: ModelFolder | None = None
+    compute: Compute | None = None
+    can_resume: bool = False
+    resident_at_first_gib: float = field(
+        default_factory=lambda: peak_memory_gib(torch.device("cpu"))
+    )
+    """What the process held before the run began; no remedy takes it away."""
+
+    def follow(self, record: StageProgress | StepRecord) -> None:
+        """Learn from progress which phase the run is in."""
+        self.phase = record.stage if isinstance(record, StageProgress) else TRAIN
+
+    @contextmanager
+    def explaining(self) -> Generator[None]:
+        """Explain it if memory runs out in the block.
+
+        Raises:
+            MemoryExhaustedError: It does.
+        """
+        try:
+            yield
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            raise MemoryExhaustedError(self._explain(str(error))) from error
+
+    def _explain(self, message: str) -> str:
+        asked_gib = asked_for_gib(message)
+        parts = [f"out of memory in the phase {self.phase!r}"]
+        if self.compute is not None:
+            parts[0] += f": {_describe_use(self.compute.device, asked_gib)}"
+        remedies = self._remedies(asked_gib)
+        if remedies:
+            parts.append("cheapest remedies: " + ", or ".join(map(self._word, remedies)))
+        else:
+            parts.append("use a machine with more memory, or end other programs on this one")
+        if self.can_resume:
+            parts.append("the steps up to the last checkpoint are kept: continue with --resume")
+        return "; ".join(parts)
+
+    def _remedies(self, asked_gib: float) -> list[Remedy]:
+        if self.model is None or self.compute is None:
+            return []
+        device = self.compute.device
+        on_cuda = device.type == "cuda"
+        used_gib = peak_memory_gib(device) - (0 if on_cuda else self.resident_at_first_gib)
+        situation = Situation(
+            phase=self.phase,
+            settings=self.settings,
+            counts=count_weights(load_unet_shape(self.model), self.settings.adapter),
+            on_cuda=on_cuda,
+            bytes_per_weight=self.compute.dtype.itemsize,
+            used_gib=used_gib + asked_gib,
+            reserved_unused_gib=_unused_gib(device, used_gib) if on_cuda else 0.0,
+            others_gib=_used_by_others_gib(device) if on_cuda else 0.0,
+        )
+        return cheapest_remedies(situation)
+
+    def _word(self, remedy: Remedy) -> str:
+        told = f"{remedy.action} saves about {remedy.saves_gib:.2f} GiB ({remedy.price})"
+        in_new_run = self.can_resume and not set(remedy.keys) <= {*HARMLESS, *CUT_OF_A_STEP}
+        return f"{told} in a new run" if in_new_run else told
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Tell lack of memory from other faults, which come as the same types."""
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return True
+    return any(sign in str(error) for sign in _SIGNS)
+
+
+def asked_for_gib(message: str) -> float:
+    """Return how much an allocator was asked for when it gave up; 0 if it does not say."""
+    found = _ASKED_FOR.search(message)
+    return float(found[1]) * _UNITS[found[2]] / GIB if found else 0.0
+
+
+def count_weights(unet: UNet2DConditionModel, settings: AdapterSettings) -> WeightCounts:
+    """Count the weights of a UNet and of the adapter that would sit on it."""
+    linears = linears_to_quantize(unet)
+    endings = tuple(f".{target}" for target in settings.targets)
+    adapted = [layer for name, layer in linears if f".{name}".endswith(endings)]
+    trained = sum(settings.rank * (linear.in_features + linear.out_features) for linear in adapted)
+    if settings.decompose:
+        trained += sum(linear.out_features for linear in adapted)
+    return WeightCounts(
+        unet=sum(p.numel() for p in unet.parameters()),
+        linear=sum(layer.weight.numel() for _, layer in linears),
+        trained=trained,
+    )
+
+
+def _describe_use(device: torch.device, asked_gib: float) -> str:
+    used_gib = peak_memory_gib(device)
+    reserved_gib = peak_memory_reserved_gib(device)
+    asked = f", {asked_gib:.2f} more asked for" if asked_gib else ""
+    if reserved_gib is None:
+        total_gib = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / GIB
+        return f"{used_gib:.2f} GiB in use of {total_gib:.2f}{asked}"
+    total_gib = cast("Any", torch.cuda).get_device_properties(device).total_memory / GIB
+    return (
+        f"{used_gib:.2f} GiB allocated, {reserved_gib:.2f} reserved of the GPU's "
+        f"{total_gib:.2f}{asked}"
+    )
+
+
+def _unused_gib(device: torch.device, used_gib: float) -> float:
+    """Return what the allocator still holds in vain: it gave back whole blocks before it failed."""
+    return max(0.0, torch.cuda.memory_reserved(device) / GIB - used_gib)
+
+
+def _used_by_others_gib(device: torch.device) -> float:
+    """Return what other processes hold of a GPU, at least."""
+    free, total = torch.cuda.mem_get_info(device)
+    return max(0.0, (total - free - torch.cuda.memory_reserved(device)) / GIB - OWN_GIB)

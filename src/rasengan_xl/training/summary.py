@@ -1,0 +1,39 @@
+"""What a run cost and gave, put together from its log."""
+
+import torch
+
+from rasengan_xl.adapters.inventory import count_parameters, count_trainable_parameters
+from rasengan_xl.runs.folder import RunFolder
+from rasengan_xl.runs.records import RunSummary
+from rasengan_xl.training.cost import (
+    memory_kind,
+    peak_memory_reserved_gib,
+    summarise_idleness,
+    summarise_seconds,
+)
+from rasengan_xl.training.state import TrainingState
+
+
+def summarise_run(state: TrainingState, folder: RunFolder, device: torch.device) -> RunSummary:
+    """Say what the steps so far cost; `interrupted` until the held-out loss is known."""
+    records = folder.records()
+    last = records[-max(1, len(records) // 10) :]
+    return RunSummary(
+        status="interrupted",
+        steps=len(records),
+        trainable_parameters=count_trainable_parameters(state.adapter.unet),
+        total_parameters=count_parameters(state.adapter.unet),
+        adapter_file=folder.adapter_file.name,
+        adapter_bytes=folder.adapter_file.stat().st_size,
+        peak_memory_gib=max(record.peak_memory_gib for record in records),
+        peak_memory_reserved_gib=peak_memory_reserved_gib(device),
+        memory_kind=memory_kind(device),
+        seconds_per_step=summarise_seconds(records),
+        loader_idle_share=summarise_idleness(records),
+        training_loss=sum(record.loss for record in last) / len(last),
+        training_loss_steps=len(last),
+        skipped_steps=sum(record.skipped for record in records),
+        held_out_loss=None,
+        best=folder.best(),
+        trace_hash=state.trace.state,
+    )
