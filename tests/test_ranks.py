@@ -47,7 +47,7 @@ def test_processes_add_gather_and_fail_together(tmp_path):
     assert result.returncode == 0, result.stderr
     assert sorted(result.stdout.splitlines()) == [
         '[0, [3.0, 20.0], [0, 100], "RasenganError: rank 1: my folder is gone"]',
-        '[1, [3.0, 20.0], [0, 100], "DatasetError: my folder is gone"]',
+        '[1, [3.0, 20.0], [0, 100], "SharedError: my folder is gone"]',
     ]
 
 

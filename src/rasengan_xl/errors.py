@@ -11,6 +11,7 @@ RasenganError
     DamagedFileError   a file of ours is cut short or altered
   DivergedError    a loss or gradient stopped being a finite number
   LostRankError    another process of the job has died
+  SharedError      every process of the job knows of it, and the first one tells it
   MemoryExhaustedError   there is not enough memory for what was asked
 """
 
@@ -57,6 +58,10 @@ class DivergedError(RasenganError):
 
 class LostRankError(RasenganError):
     """Another process of the training job has died."""
+
+
+class SharedError(RasenganError):
+    """An error that ends every process of a job; the first one tells the user."""
 
 
 class MemoryExhaustedError(RasenganError):

@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from datetime import timedelta
 
-import torch.distributed as dist
+from torch.distributed.distributed_c10d import TCPStore
 
 SECONDS_BETWEEN_BEATS = 2.0
 SECONDS_UNTIL_MISSED = 10.0
@@ -23,14 +23,15 @@ class Heartbeat:
         """Begin to beat, by the store that `torchrun` keeps for the job."""
         self._rank = rank
         self._count = count
-        self._store = dist.TCPStore(
+        self._store = TCPStore(
             os.environ["MASTER_ADDR"],
             int(os.environ["MASTER_PORT"]),
             is_master=False,
             timeout=timedelta(seconds=SECONDS_UNTIL_DEAD),
         )
         self._store.set(f"rasengan/name/{rank}", f"{socket.gethostname()}, process {os.getpid()}")
-        self._last_heard = dict.fromkeys(range(count), (b"", time.monotonic()))
+        begun = (b"", time.monotonic())
+        self._last_heard: dict[int, tuple[bytes, float]] = dict.fromkeys(range(count), begun)
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
         self._thread.start()

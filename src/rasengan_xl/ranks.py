@@ -11,7 +11,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from rasengan_xl.errors import DeviceError, LostRankError, RasenganError
+from rasengan_xl.errors import DeviceError, LostRankError, RasenganError, SharedError
 from rasengan_xl.heartbeat import Heartbeat
 
 
@@ -61,18 +61,24 @@ class Ranks:
 
     @contextmanager
     def together(self) -> Generator[None]:
-        """Have every process raise if one of them meets an error that the user can mend."""
+        """Have every process raise if one of them meets an error that the user can mend.
+
+        Raises:
+            SharedError: In all but the first process, which alone tells the user.
+        """
         fault: RasenganError | None = None
         try:
             yield
         except RasenganError as error:
             fault = error
         faults: list[str | None] = self.gather(str(fault) if fault else None)
-        if fault:
+        if self.is_first and fault:
             raise fault
         for rank, told in enumerate(faults):
+            if told is not None and self.is_first:
+                raise RasenganError(f"rank {rank}: {told}") from fault
             if told is not None:
-                raise RasenganError(f"rank {rank}: {told}")
+                raise SharedError(told) from fault
 
     @contextmanager
     def _naming_the_dead(self) -> Generator[None]:

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from rasengan_xl.cli.quiet import quieten_imports
-from rasengan_xl.errors import RasenganError
+from rasengan_xl.errors import RasenganError, SharedError
 
 USER_ERROR_STATUS = 2
 
@@ -169,7 +169,8 @@ def main() -> None:
     try:
         app()
     except RasenganError as error:
-        typer.echo(f"error: {error}", err=True)
+        if not isinstance(error, SharedError):
+            typer.echo(f"error: {error}", err=True)
         sys.exit(USER_ERROR_STATUS)
 
 

@@ -71,7 +71,10 @@ class ProgressBoard:
 class LineBoard:
     """The same as lines of text, for notebooks, logs and pipes, which cannot redraw a bar."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, where: Console = console, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._where = where
         self._clock = clock
         self._stage = ""
         self._next_line = 0.0
@@ -95,14 +98,14 @@ class LineBoard:
 
     def say(self, text: str) -> None:
         """Print a line."""
-        console.print(text, markup=False, highlight=False, soft_wrap=True)
+        self._where.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 @contextmanager
-def progress_board() -> Generator[ProgressBoard | LineBoard]:
-    """Show progress while the work in the block goes on."""
-    if not console.is_terminal:
-        yield LineBoard()
+def progress_board(*, shown: bool = True) -> Generator[ProgressBoard | LineBoard]:
+    """Show progress while the work in the block goes on, or keep silent."""
+    if not shown or not console.is_terminal:
+        yield LineBoard(console if shown else Console(quiet=True))
         return
     columns = (
         TextColumn("{task.description}", markup=False),

@@ -57,23 +57,34 @@ def show_differences(settings: ComparisonSettings) -> None:
 
 
 def show_training(settings: RunSettings, path: Path, *, resume: bool) -> None:
-    """Train one adapter and say where it is; after a signal, how to continue."""
+    """Train one adapter and say where it is; after a signal, how to continue.
+
+    Under `torchrun` every process comes here, and the first one speaks.
+    """
+    from rasengan_xl.ranks import join_ranks
     from rasengan_xl.training.interruption import Stopped, stop_on_interrupt
     from rasengan_xl.training.run import run_training
 
     quieten_progress_bars()
     folder = RunFolder(path)
-    try:
-        with progress_board() as board:
-            for record in stop_on_interrupt(run_training(settings, folder, resume=resume)):
-                if isinstance(record, StageProgress) and record.note:
-                    board.say(record.note)
-                else:
-                    board.show(record, steps=settings.training.steps)
-    except Stopped as stop:
-        if folder.checkpoints():
-            _say(f"Stopped: {path} holds what was learnt so far; continue with --resume")
-        sys.exit(stop.status)
+    with join_ranks() as ranks:
+        work = run_training(settings, folder, resume=resume, ranks=ranks)
+        try:
+            with progress_board(shown=ranks.is_first) as board:
+                for record in stop_on_interrupt(work, ranks):
+                    if isinstance(record, StageProgress) and record.note:
+                        board.say(record.note)
+                    else:
+                        board.show(record, steps=settings.training.steps)
+        except Stopped as stop:
+            if ranks.is_first and folder.checkpoints():
+                _say(f"Stopped: {path} holds what was learnt so far; continue with --resume")
+            sys.exit(stop.status)
+    if ranks.is_first:
+        _say_what_is_there(folder)
+
+
+def _say_what_is_there(folder: RunFolder) -> None:
     _say(f"The adapter is {folder.adapter_file}")
     if best := folder.best():
         _say(

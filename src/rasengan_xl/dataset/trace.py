@@ -29,7 +29,7 @@ def hash_draws(digest: str, *draws: Tensor | int | bool) -> str:
     running = hashlib.sha256(digest.encode())
     for draw in draws:
         if isinstance(draw, Tensor):
-            running.update(memoryview(draw.contiguous().view(-1).numpy()))
+            running.update(draw.contiguous().numpy().tobytes())
         else:
             running.update(f" {int(draw)}".encode())
     return running.hexdigest()[:32]

@@ -54,7 +54,8 @@ def refuse_infinite_loss(
     """
     if math.isfinite(loss):
         return
-    pairs = zip(_shown(part), losses.tolist(), strict=True)
+    values: list[float] = losses.tolist()
+    pairs = zip(_shown(part), values, strict=True)
     own = [{**asdict(p), "loss": str(value)} for p, value in pairs if not math.isfinite(value)]
     facts = {"what": f"the loss is {loss}", "pictures": _flatten(ranks.gather(own))}
     raise _diverged(part.step, facts, stream, ranks)

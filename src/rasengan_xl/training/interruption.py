@@ -7,6 +7,9 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any, TypeVar
 
+from rasengan_xl.ranks import ALONE, Ranks
+from rasengan_xl.runs.records import StepRecord
+
 Item = TypeVar("Item")
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -22,8 +25,12 @@ class Stopped(KeyboardInterrupt):
         """Exit status by which a shell tells of a signal."""
 
 
-def stop_on_interrupt(work: Generator[Item, Any, Any] | Iterator[Item]) -> Iterator[Item]:
+def stop_on_interrupt(
+    work: Generator[Item, Any, Any] | Iterator[Item], ranks: Ranks = ALONE
+) -> Iterator[Item]:
     """Pass records on; after Ctrl-C or SIGTERM close the work, which saves itself, and raise.
+
+    The processes of a job stop after the same step, whichever of them the signal reached.
 
     A second signal stops at once, wherever the work is.  Where signals cannot be caught, outside
     the main thread, records are only passed on.
@@ -39,13 +46,20 @@ def stop_on_interrupt(work: Generator[Item, Any, Any] | Iterator[Item]) -> Itera
             for item in work:
                 if not received:
                     yield item
-                if received:
+                if _is_to_stop(item, received, ranks):
                     break
         finally:
             if isinstance(work, Generator):
                 work.close()  # saves, with the signals still caught
     if received:
         raise Stopped(received[0])
+
+
+def _is_to_stop(item: object, received: list[int], ranks: Ranks) -> bool:
+    if isinstance(item, StepRecord):  # here all processes are at the same place
+        told = [number for numbers in ranks.gather(received) for number in numbers]
+        received.extend(told[:1])
+    return bool(received)
 
 
 @contextmanager

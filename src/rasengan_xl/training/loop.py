@@ -138,9 +138,11 @@ def _share_gradients(parameters: Sequence[Parameter], loss: Tensor, ranks: Ranks
         gradients = [p.grad for p in parameters if p.grad is not None]
         flat = torch.cat([loss.view(1), *(gradient.view(-1) for gradient in gradients)])
         ranks.add_up(flat)
-        loss, *parts = flat.split([1, *(gradient.numel() for gradient in gradients)])
-        for gradient, part in zip(gradients, parts, strict=True):
-            gradient.copy_(part.view_as(gradient))
+        sizes = [1, *(gradient.numel() for gradient in gradients)]
+        sums: Sequence[Tensor] = torch.split(flat, sizes)
+        for gradient, summed in zip(gradients, sums[1:], strict=True):
+            gradient.copy_(summed.view_as(gradient))
+        loss = sums[0]
     return loss.item()
 
 

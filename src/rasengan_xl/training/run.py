@@ -11,7 +11,7 @@ from rasengan_xl.config.settings import RunSettings
 from rasengan_xl.dataset.encoded import EncodedDataset, encode_dataset
 from rasengan_xl.dataset.stream import build_stream
 from rasengan_xl.dataset.trace import TraceHash
-from rasengan_xl.errors import DivergedError, RasenganError, UnwritableError
+from rasengan_xl.errors import DivergedError, RasenganError, SharedError, UnwritableError
 from rasengan_xl.evaluation.held_out import (
     HeldOutTable,
     build_table,
@@ -236,11 +236,14 @@ def _train_and_save(run: Run) -> Iterator[Progress]:
 
 def _train_along(run: Run) -> Iterator[Progress]:
     """Do what every process does but the first, which writes."""
-    yield from _measure_if_due(run)
-    for record in train_steps(run.state, run.task):
-        yield record
-        if run.is_due:
-            yield from _measure_if_due(run)
+    try:
+        yield from _measure_if_due(run)
+        for record in train_steps(run.state, run.task):
+            yield record
+            if run.is_due:
+                yield from _measure_if_due(run)
+    except DivergedError as error:
+        raise SharedError(str(error)) from error
 
 
 def _measure_if_due(run: Run) -> Iterator[StageProgress]:
@@ -264,7 +267,7 @@ def _finish(run: Run) -> Iterator[StageProgress]:
     state, task, folder = run.state, run.task, run.folder
     if task.ranks.is_first:  # stands if the measurement below is broken off
         folder.write_summary(summarise_run(state, folder, task.compute.device))
-    with state.given.in_place():
+    with task.ranks.together(), state.given.in_place():
         held_out = yield from measure_held_out_loss(
             state.adapter, run.table, run.settings.evaluation.pictures, task.compute, task.ranks
         )
