@@ -15,10 +15,11 @@ def test_a_verb_of_the_api_does_what_the_command_does(settings, tmp_path):
     chosen = settings()
     recipe.write_text(
         f'base_model = "{chosen.base_model}"\n[dataset]\nsource = "{chosen.dataset.source}"\n'
-        "resolution = 32\nheld_out_minimum = 3\n[training]\nsteps = 2\nwarmup_steps = 0\n"
+        'resolution = 32\nshapes = "square"\nheld_out_minimum = 3\n'
+        "[training]\nsteps = 2\nwarmup_steps = 0\n"
     )
-    facts = rasengan_xl.prepare(str(recipe))
-    assert facts.train == 9
+    prepared = rasengan_xl.prepare(str(recipe), out=tmp_path / "prepared")
+    assert prepared.trained == 9
     summary = rasengan_xl.train(str(recipe), ["adapter.rank=2"], out=tmp_path / "run")
     assert summary.steps == 2
     (pair,) = rasengan_xl.generate(tmp_path / "run", ["a ninja"], out=tmp_path / "pictures")

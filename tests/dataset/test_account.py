@@ -20,6 +20,8 @@ from rasengan_xl.sdxl.components import load_tokenizers
 from rasengan_xl.sdxl.model_folder import TOKENIZERS, find_model
 from rasengan_xl.sdxl.prompts import count_tokens, find_cut_off
 
+from ..exhaust import exhaust
+
 LOOKS = [bytes(np.random.default_rng(number).bytes(32)) for number in range(20)]
 
 
@@ -65,11 +67,7 @@ def write(folder: Path, *pictures: CaptionedPicture) -> list[str]:
     source, planned = plan(*pictures)
     taken = take_account(source, planned, planned.used[:1], ())
     work = write_account(folder, taken, planned, "white")
-    while True:
-        try:
-            next(work)
-        except StopIteration as end:
-            return [sheet.name for sheet in end.value.sheets]
+    return [sheet.name for sheet in exhaust(work).sheets]
 
 
 def test_every_picture_is_counted_once():
@@ -83,6 +81,8 @@ def test_every_picture_is_counted_once():
     assert (summary.found, summary.used, summary.skipped) == (5, 3, 2)
     assert (summary.trained, summary.held_out) == (2, 1)
     assert summary.skipped_by_reason == {"unreadable picture": 1, "too small": 1}
+    assert summary.skipped_examples["unreadable picture"] == "bad.png: cut short"
+    assert summary.skipped_examples["too small"].startswith("3.png: 2 x 2 px")
     assert summary.ignored_files == {".zip files": 3}
     assert (summary.upscaled, summary.animated, summary.notes) == (1, 1, {"odd": 1})
     assert summary.buckets == {

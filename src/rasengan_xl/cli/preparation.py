@@ -26,7 +26,7 @@ def preparation_tables(preparation: Preparation) -> Iterator[Table]:
         *(_describe_captions(captions) for captions in summary.captions),
         *_encodings(preparation),
     ):
-        facts.add_row(name, f"{number:,}", _plain(detail))
+        facts.add_row(_plain(name), f"{number:,}", _plain(detail))
     yield facts
     sizes = Table("width x height", title="training sizes", title_justify="left")
     for column in ("pictures", "trained on", "held out"):
@@ -44,7 +44,9 @@ def _fates(summary: AccountSummary) -> Iterator[Row]:
     yield "found", summary.found, ""
     parts = f"{summary.trained:,} trained on, {summary.held_out:,} held out"
     yield "used", summary.used, parts
-    yield "skipped", summary.skipped, _list_counts(summary.skipped_by_reason)
+    yield "skipped", summary.skipped, ""
+    for reason, count in summary.skipped_by_reason.items():
+        yield f"  {reason}", count, f"such as {summary.skipped_examples[reason]}"
     if summary.ignored_files:
         ignored = sum(summary.ignored_files.values())
         yield "other files", ignored, f"ignored: {_list_counts(summary.ignored_files)}"

@@ -67,6 +67,9 @@ def take_account(
         held_out=len(held_out),
         skipped=len(skipped),
         skipped_by_reason=count_reasons(plan.skipped),
+        skipped_examples={
+            record.reason or "": f"{record.name}: {record.detail}" for record in reversed(skipped)
+        },
         ignored_files=dict(source.ignored),
         upscaled=sum(record.upscaled_by is not None for record in used),
         animated=sum(record.animated for record in used),

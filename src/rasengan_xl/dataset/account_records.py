@@ -77,6 +77,8 @@ class AccountSummary(Record):
     held_out: int
     skipped: int
     skipped_by_reason: dict[str, int]
+    skipped_examples: dict[str, str]
+    """By reason, the first such picture and what is wrong with it."""
     ignored_files: dict[str, int]
     """Files that claim to be neither picture nor caption, by kind."""
     upscaled: int
