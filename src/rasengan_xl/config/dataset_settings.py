@@ -97,7 +97,10 @@ class CaptionSettings(Settings):
     @field_validator("template")
     @classmethod
     def _fields_are_known(cls, template: str) -> str:
-        fields = {name for _, name, _, _ in Formatter().parse(template) if name is not None}
+        parsed = [part for part in Formatter().parse(template) if part[1] is not None]
+        fields = {name for _, name, _, _ in parsed if name is not None}
+        if any(form or conversion for _, _, form, conversion in parsed):
+            raise ValueError("fields are filled in as they are: write {caption}, no more")
         if unknown := fields - {"caption", "trigger", "class"}:
             raise ValueError(
                 f"{{{min(unknown)}}} is unknown; write {{caption}}, {{trigger}} or {{class}}"

@@ -17,11 +17,11 @@ from rasengan_xl.dataset.split import fingerprint, split_held_out
 from rasengan_xl.dataset.store import Shelf
 from rasengan_xl.ranks import ALONE, Ranks
 from rasengan_xl.runs.records import DatasetFacts, EncodingFacts, StageProgress
-from rasengan_xl.sdxl.components import load_scaling_factor
+from rasengan_xl.sdxl.components import load_scaling_factor, load_tokenizers
 from rasengan_xl.sdxl.compute import Compute
 from rasengan_xl.sdxl.latents import Posterior
 from rasengan_xl.sdxl.model_folder import ModelFolder
-from rasengan_xl.sdxl.prompts import PromptStates
+from rasengan_xl.sdxl.prompts import PromptStates, count_cut_captions
 
 EMPTY_WORDING = ""
 
@@ -149,7 +149,7 @@ def encode_dataset(
             skipped=count_reasons(plan.skipped),
             ignored_files=dict(source.ignored),
             upscaled=sum(picture.crops[0].upscaled for picture in plan.used),
-            captions_cut=0,
+            captions_cut=count_cut_captions(texts, load_tokenizers(model)),
         ),
         captions_encoded=captions_encoded,
         crops_encoded=crops_encoded,

@@ -15,7 +15,7 @@ _FINENESS = 2**32
 
 
 def keyed_seed(*key: str | int) -> int:
-    """Return 63 bits that depend on every part of the key."""
+    """Return 63 bits that depend on every part of the key; torch's CPU generator takes 32."""
     digest = hashlib.sha256("\x1f".join(map(str, key)).encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1
 

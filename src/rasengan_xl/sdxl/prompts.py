@@ -53,10 +53,14 @@ def count_tokens(captions: Sequence[str], tokenizer: CLIPTokenizer) -> list[int]
     return [len(ids) for ids in cast("Any", tokenizer)(list(captions), verbose=False).input_ids]
 
 
-def count_cut_captions(captions: Sequence[str], tokenizer: CLIPTokenizer) -> int:
-    """Count the captions that are longer than the tokenizer's limit."""
-    limit = token_limit(tokenizer)
-    return sum(length > limit for length in count_tokens(captions, tokenizer))
+def count_cut_captions(captions: Sequence[str], tokenizers: Sequence[CLIPTokenizer]) -> int:
+    """Count the captions that are longer than the limit of any of the tokenizers."""
+    lengths = [count_tokens(captions, tokenizer) for tokenizer in tokenizers]
+    limits = [token_limit(tokenizer) for tokenizer in tokenizers]
+    return sum(
+        any(length > limit for length, limit in zip(each, limits, strict=True))
+        for each in zip(*lengths, strict=True)
+    )
 
 
 def find_cut_off(caption: str, tokenizer: CLIPTokenizer) -> str:
