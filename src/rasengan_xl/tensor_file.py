@@ -1,6 +1,7 @@
 """Tensors on disk: safetensors files, written whole or not at all."""
 
 import hashlib
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from rasengan_xl.whole_file import write_bytes_whole
 _library: Any = safetensors.torch  # its functions carry no full types
 _open_file: Any = safetensors.safe_open
 
+_SIZE_BYTES, _ALIGNMENT, _TEXTS = 8, 8, "__metadata__"  # huggingface.co/docs/safetensors: format
 UNREADABLE = (OSError, safetensors.SafetensorError)
 """What reading a missing or damaged file raises."""
 
@@ -22,7 +24,7 @@ UNREADABLE = (OSError, safetensors.SafetensorError)
 def write_tensors(
     file: Path, tensors: Mapping[str, Tensor], header: Mapping[str, str] | None = None
 ) -> None:
-    """Write named tensors and a header of texts.
+    """Write named tensors and a header of texts; the same ones give the same bytes.
 
     The library's own way to a file neither waits for the disk nor tells why it failed.
 
@@ -30,7 +32,19 @@ def write_tensors(
         UnwritableError: It cannot be written; the file is as it was.
     """
     kept = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    write_bytes_whole(file, _library.save(kept, metadata={"format": "pt", **(header or {})}))
+    content: bytes = _library.save(kept, metadata={"format": "pt", **(header or {})})
+    end = _SIZE_BYTES + int.from_bytes(content[:_SIZE_BYTES], "little")
+    described = _in_order(content[_SIZE_BYTES:end])
+    size = len(described).to_bytes(_SIZE_BYTES, "little")
+    write_bytes_whole(file, size, described, memoryview(content)[end:])
+
+
+def _in_order(description: bytes) -> bytes:
+    """Sort the texts of a file's header, which the library leaves in a random order."""
+    described: dict[str, Any] = json.loads(description)
+    described[_TEXTS] = dict(sorted(described[_TEXTS].items()))
+    sorted_ = json.dumps(described, separators=(",", ":"), ensure_ascii=False).encode()
+    return sorted_ + b" " * (-len(sorted_) % _ALIGNMENT)
 
 
 def read_tensors(file: Path) -> dict[str, Tensor]:

@@ -36,7 +36,7 @@ def write_whole(file: Path, text: str) -> None:
     write_bytes_whole(file, ended.encode())
 
 
-def write_bytes_whole(file: Path, content: bytes) -> None:
+def write_bytes_whole(file: Path, *parts: bytes | memoryview) -> None:
     """Write a draft, bring it to the disk, then give it the file's name.
 
     Raises:
@@ -47,7 +47,7 @@ def write_bytes_whole(file: Path, content: bytes) -> None:
         draft = file.with_name(f"{file.name}.{os.getpid()}{DRAFT_SUFFIX}")
         try:
             with draft.open("wb") as written:
-                written.write(content)
+                written.writelines(parts)
                 _sync(written)
             draft.replace(file)
         finally:

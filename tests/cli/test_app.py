@@ -1,3 +1,4 @@
+import signal
 import subprocess
 import sys
 import time
@@ -111,9 +112,10 @@ def test_each_mistake_is_one_clear_line_and_nothing_is_written(bad_inputs, tmp_p
 
 
 @pytest.mark.slow
-def test_ctrl_c_leaves_a_run_that_can_be_continued(tiny_model, picture_folder, tmp_path):
-    import signal
-
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_leaves_a_run_that_can_be_continued(
+    tiny_model, picture_folder, tmp_path, number, status
+):
     run = tmp_path / "run"
     options = [*small(tiny_model, picture_folder), "--set=training.steps=400", "--out", run]
     command = (sys.executable, "-m", "rasengan_xl", "train", "mini-lora", *map(str, options))
@@ -123,12 +125,12 @@ def test_ctrl_c_leaves_a_run_that_can_be_continued(tiny_model, picture_folder, t
         assert process.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     stdout, stderr = process.communicate(timeout=60)
-    assert process.returncode == 130
+    assert process.returncode == status
     assert "continue with --resume" in stdout
     assert "Traceback" not in stderr
-    assert {"checkpoint.safetensors", "pytorch_lora_weights.safetensors", "summary.json"} <= {
+    assert {"checkpoints", "pytorch_lora_weights.safetensors", "summary.json"} <= {
         file.name for file in run.iterdir()
     }
 

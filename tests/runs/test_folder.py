@@ -1,9 +1,9 @@
 import pytest
 
 from rasengan_xl.config.settings import RunSettings
-from rasengan_xl.errors import OutputError
+from rasengan_xl.errors import DamagedFileError, OutputError
 from rasengan_xl.runs.folder import RunFolder
-from rasengan_xl.runs.records import StepRecord, standard_error
+from rasengan_xl.runs.records import CheckpointLoss, StepRecord, standard_error
 
 
 def record(step):
@@ -34,6 +34,44 @@ def test_a_line_cut_short_by_a_crash_is_left_out(tmp_path):
     with folder.steps_file.open("a") as file:
         file.write('{"step": 2, "lo')
     assert folder.records() == [record(1)]
+    folder.append(record(2))
+    assert folder.records() == [record(1), record(2)]
+
+
+def test_a_line_that_is_no_record_is_named(tmp_path):
+    folder = RunFolder(tmp_path / "run")
+    folder.start(RunSettings())
+    folder.append(record(1))
+    with folder.steps_file.open("a") as file:
+        file.write('{"step": 2}\n')
+    with pytest.raises(DamagedFileError, match="steps.jsonl: line 2 is not what"):
+        folder.records()
+
+
+def test_going_back_drops_later_lines_and_misses_none(tmp_path):
+    folder = RunFolder(tmp_path / "run")
+    folder.start(RunSettings())
+    for step in (1, 2, 3):
+        folder.append(record(step))
+        folder.append_loss(CheckpointLoss(step=step, loss=0.1, standard_error=0.0, n=2))
+    folder.keep_records(2)
+    assert [r.step for r in folder.records()] == [1, 2]
+    assert [loss.step for loss in folder.losses()] == [1, 2]
+    with pytest.raises(OutputError, match="does not hold the steps 1 to 3"):
+        folder.keep_records(3)
+
+
+def test_the_newest_checkpoints_stay_and_come_first(tmp_path):
+    folder = RunFolder(tmp_path / "run")
+    folder.checkpoints_folder.mkdir(parents=True)
+    for step in (100, 1_000_000, 20):
+        folder.checkpoint_file(step).write_text("x")
+    (folder.checkpoints_folder / "step-000300.safetensors.damaged").write_text("x")
+    assert list(folder.checkpoints()) == [1_000_000, 100, 20]
+    folder.drop_old_checkpoints(keep=2)
+    assert list(folder.checkpoints()) == [1_000_000, 100]
+    folder.put_aside_checkpoints(after=100)
+    assert list(folder.checkpoints()) == [100]
 
 
 def test_a_used_folder_is_not_started_again(tmp_path):
@@ -41,6 +79,11 @@ def test_a_used_folder_is_not_started_again(tmp_path):
     folder.start(RunSettings())
     with pytest.raises(OutputError, match="--resume"):
         folder.start(RunSettings())
+
+
+def test_a_folder_with_nothing_but_a_draft_is_unused(tmp_path):
+    (tmp_path / "settings.json.7.part").write_text("{")
+    RunFolder(tmp_path).check_unused()
 
 
 def test_a_file_in_the_folders_place_is_refused(tmp_path):

@@ -23,6 +23,7 @@ from rasengan_xl.runs.records import (
 from rasengan_xl.runs.resuming import BATCH_HEADER, explain_changes, global_batch
 from rasengan_xl.tensor_file import UNREADABLE, read_header, write_tensors
 from rasengan_xl.whole_file import (
+    DRAFT_SUFFIX,
     append_line,
     bring_to_disk,
     read_lines,
@@ -248,7 +249,8 @@ def refuse_used_folder(path: Path, remedy: str) -> None:
     """Refuse an output folder that holds anything, before any work is done."""
     if path.exists() and not path.is_dir():
         raise OutputError(f"{path}: is a file; choose another --out")
-    if path.is_dir() and any(path.iterdir()):
+    # A process that was killed before it had written anything may have left a draft.
+    if path.is_dir() and any(file.suffix != DRAFT_SUFFIX for file in path.iterdir()):
         raise OutputError(f"{path}: already holds something; {remedy}")
 
 
