@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 from torch import Tensor
 
@@ -54,7 +54,7 @@ def refuse_infinite_loss(
     """
     if math.isfinite(loss):
         return
-    values: list[float] = losses.tolist()
+    values = cast("list[float]", losses.tolist())
     pairs = zip(_shown(part), values, strict=True)
     own = [{**asdict(p), "loss": str(value)} for p, value in pairs if not math.isfinite(value)]
     facts = {"what": f"the loss is {loss}", "pictures": _flatten(ranks.gather(own))}
