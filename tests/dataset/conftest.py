@@ -5,7 +5,12 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from rasengan_xl.config.dataset_settings import DatasetSettings
+from rasengan_xl.dataset.pictures import Source
+from rasengan_xl.dataset.sources import open_source
+
 Encode = Callable[..., bytes]
+Open = Callable[..., Source]
 
 
 @pytest.fixture(scope="session")
@@ -28,3 +33,18 @@ def hugging_face_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch) ->
     folder = tmp_path_factory.mktemp("hugging-face")
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def open_dataset() -> Open:
+    """Open a dataset to its end: `open_dataset(path, "folder_name", split="test")`."""
+
+    def open_dataset(source: object, origin: str = "files", **settings: object) -> Source:
+        work = open_source(DatasetSettings(source=str(source), **settings), origin)
+        while True:
+            try:
+                next(work)
+            except StopIteration as end:
+                return end.value
+
+    return open_dataset

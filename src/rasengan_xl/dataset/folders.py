@@ -54,7 +54,7 @@ def list_folder(
     if not by_folder_name:
         described = _read_all_metadata(folder, files, caption_column)
         words = _Words(folder, described, _find_sidecars(pictures, files, described))
-    read = {*pictures, *words.sidecars.values()}
+    read = {*pictures, *(file.path for file in words.sidecars.values())}
     ignored = _count_ignored(content, read, metadata_too=by_folder_name)
     if not pictures and not content.closed_folders:
         counts = ", ".join(f"{count} {reason}" for reason, count in ignored.items()) or "nothing"
@@ -80,7 +80,7 @@ class _Words:
 
     folder: Path
     described: Mapping[str, DescribedPicture] | None = None
-    sidecars: Mapping[str, str] = field(default_factory=dict[str, str])
+    sidecars: Mapping[str, FoundFile] = field(default_factory=dict[str, FoundFile])
 
     def find(self, picture: PurePosixPath) -> tuple[tuple[str, ...] | Fault, str]:
         """Return the captions of a picture and its class."""
@@ -93,7 +93,11 @@ class _Words:
             return row.captions, class_name if row.class_name is None else row.class_name
         remedy = f"put one into {printable(picture.stem)}.txt or metadata.jsonl"
         if sidecar := self.sidecars.get(str(picture)):
-            return read_caption_file(self.folder / sidecar, remedy), class_name
+            if sidecar.kind != "file":  # To open a pipe is to wait for ever.
+                name = printable(posixpath.basename(sidecar.path))
+                why = f"its caption {name} {_OUT_OF_PLACE[sidecar.kind]}"
+                return Fault("unreadable caption", why), class_name
+            return read_caption_file(self.folder / sidecar.path, remedy), class_name
         return Fault("no caption", f"no caption: {remedy}"), class_name
 
 
@@ -149,14 +153,15 @@ def _locate(file_name: str, place: str, folder: Path) -> str:
 
 
 def _find_sidecars(
-    pictures: Iterable[str], files: Iterable[str], described: Mapping[str, DescribedPicture]
-) -> dict[str, str]:
-    by_stem: dict[str, str] = {}
-    listed = list(files)
+    pictures: Iterable[str],
+    files: Mapping[str, FoundFile],
+    described: Mapping[str, DescribedPicture],
+) -> dict[str, FoundFile]:
+    by_stem: dict[str, FoundFile] = {}
     for suffix in CAPTION_SUFFIXES:
-        for path in listed:
+        for path, file in files.items():
             if _suffix(path) == suffix:
-                by_stem.setdefault(path.removesuffix(PurePosixPath(path).suffix), path)
+                by_stem.setdefault(path.removesuffix(PurePosixPath(path).suffix), file)
     stems = ((path, path.removesuffix(PurePosixPath(path).suffix)) for path in pictures)
     return {p: by_stem[stem] for p, stem in stems if stem in by_stem and p not in described}
 

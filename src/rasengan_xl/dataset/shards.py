@@ -83,7 +83,10 @@ def load_rows(
         DatasetError: A file is damaged, or the split is not understood.
     """
     # Paths are patterns to `datasets`: a folder called "pictures [new]" would match nothing.
-    paths = [glob.escape(str(file.resolve())) for file in shards.files]
+    files = [file for file in shards.files if not _is_empty(file)]
+    if not files:
+        raise DatasetError(f"{settings.source}: the dataset is empty: name one that holds pictures")
+    paths = [glob.escape(str(file.resolve())) for file in files]
     name = split_name(settings.split)
     try:
         # A table goes through an Arrow copy in the user's Hugging Face cache, so that one row can
@@ -106,6 +109,14 @@ def describe_damage(shards: Shards, source: str, fault: BaseException) -> Datase
     return DatasetError(
         f"{where}: cannot be read as {shards.suffix[1:]} ({one_line(fault)}): replace it"
     )
+
+
+def _is_empty(file: Path) -> bool:
+    """Tell whether a parquet file has no row, which `datasets` takes for damage."""
+    try:
+        return file.suffix.lower() == ".parquet" and not _parquet.read_metadata(file).num_rows
+    except (OSError, ValueError, _arrow.ArrowException):
+        return False
 
 
 def _is_damaged(file: Path) -> bool:
