@@ -123,7 +123,7 @@ def put(folder: Path, name: str, content: bytes, words: bytes | None = b"a ninja
 
 
 @pytest.fixture
-def hostile(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
+def hostile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "hostile [folder] 忍"
     for name, content in USED.items():
         put(folder, name, content)
@@ -148,12 +148,9 @@ def hostile(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
     os.mkfifo(folder / "pipe.png")
     os.mkfifo(folder / "piped words.txt")
     put(folder, "piped words.png", PNG, None)
-    listener = socket.socket(socket.AF_UNIX)
-    request.addfinalizer(listener.close)
-    here = Path.cwd()
-    os.chdir(folder)  # A socket's path may not be long.
-    listener.bind("socket.png")
-    os.chdir(here)
+    monkeypatch.chdir(folder)  # A socket's path may not be long.
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind("socket.png")
     (folder / os.fsdecode(b"\xff\xfe.png")).write_bytes(PNG)
     (folder / os.fsdecode(b"\xff\xfe.txt")).write_bytes(b"a ninja")
     return folder
@@ -167,7 +164,7 @@ def test_whatever_lies_in_a_folder_is_used_or_counted(open_dataset, hostile: Pat
     used = {picture.name: picture for picture in source.pictures}
     skipped = {picture.name: picture for picture in source.skipped}
 
-    expected = {name: ("a ninja",) for name in USED}
+    expected = dict.fromkeys(USED, ("a ninja",))
     expected["two\\x0alines.png"] = expected.pop("two\nlines.png")
     expected["turned \\u202egnp.png"] = expected.pop("turned \u202egnp.png")
     expected["\\xff\\xfe.png"] = ("a ninja",)
