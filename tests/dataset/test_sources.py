@@ -1,4 +1,5 @@
 import logging
+import os
 from pathlib import Path
 
 import pyarrow as pa
@@ -64,6 +65,9 @@ def test_what_is_no_dataset_is_refused_with_a_remedy(open_dataset, folder: Path)
             open_dataset(name)
     with pytest.raises(DatasetError, match=r"x: cannot be opened \(.*File name too long"):
         open_dataset(f"{folder}/{'x' * 300}")
+    os.mkfifo(folder / "pipe.tar")
+    with pytest.raises(DatasetError, match=r"pipe\.tar: neither a folder nor"):
+        open_dataset(folder / "pipe.tar")
     archive = folder / "pictures.zip"
     archive.write_bytes(b"PK")
     with pytest.raises(DatasetError, match=r"pictures\.zip: neither a folder nor .*unpack"):

@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rasengan_xl.config.dataset_settings import DatasetSettings
+from rasengan_xl.dataset.folder_captions import PICTURE_SUFFIXES
 from rasengan_xl.dataset.folder_walk import walk_folder
-from rasengan_xl.dataset.folders import PICTURE_SUFFIXES
 from rasengan_xl.dataset.names import one_line, printable
 from rasengan_xl.dataset.row_ranges import split_name
 from rasengan_xl.errors import DatasetError
@@ -48,7 +48,7 @@ def find_shards(path: Path, split: str) -> Shards | None:
     """
     if not path.is_dir():
         suffix = path.suffix.lower()
-        return Shards(suffix, [path], {}) if suffix in SHARD_SUFFIXES else None
+        return Shards(suffix, [path], {}) if suffix in SHARD_SUFFIXES and path.is_file() else None
     near = sorted(file for file in (*path.glob("*"), *path.glob("data/*")) if _is_shown_file(file))
     shards = [file for file in near if file.suffix.lower() in SHARD_SUFFIXES]
     if not shards:
