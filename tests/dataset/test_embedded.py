@@ -26,6 +26,7 @@ def test_a_portrait_is_drawn_when_it_is_loaded():
     assert (image.size, image.mode) == ((64, 64), "RGB")
     assert image.tobytes() == picture.load().tobytes()
     assert draw_scene(7).jacket_colour in picture.captions[0]
+    assert image.size == (picture.width, picture.height)
 
 
 def test_the_probes_show_every_attribute():

@@ -2,34 +2,36 @@ from pathlib import Path
 
 import pytest
 
+from rasengan_xl.dataset.candidates import Fault
 from rasengan_xl.dataset.metadata import read_metadata
 from rasengan_xl.errors import DatasetError
 
 
-def read(
-    folder: Path, name: str, text: str, column: str | None = None
-) -> list[tuple[str, str | None]]:
+def read(folder: Path, name: str, text: str, column: str | None = None) -> list[tuple]:
     file = folder / name
     file.write_text(text, encoding="utf-8")
-    return [(picture, caption) for _, picture, caption in read_metadata(file, column)]
+    rows = read_metadata(file, column)
+    return [(row.file_name, row.captions, row.class_name) for row in rows]
 
 
 def test_json_lines_are_read(tmp_path: Path):
     text = (
         '{"file_name": "a.png", "text": "a \\"ninja\\""}\n\n{"file_name": "b.png", "text": null}\n'
     )
-    assert read(tmp_path, "metadata.jsonl", text) == [("a.png", 'a "ninja"'), ("b.png", None)]
+    first, second = read(tmp_path, "metadata.jsonl", text)
+    assert first == ("a.png", ('a "ninja"',), None)
+    assert second[1] == Fault("no caption", "no caption: put one into line 3 of metadata.jsonl")
 
 
 def test_csv_is_read_with_quotes_line_breaks_and_a_byte_order_mark(tmp_path: Path):
-    text = '\ufefffile_name,caption\na.png,"a ninja, running\nfast"\nb.png,\n'
-    expected = [("a.png", "a ninja, running\nfast"), ("b.png", "")]
+    text = '\ufefffile_name,caption,class\na.png,"a ninja, running\nfast",fox\n'
+    expected = [("a.png", ("a ninja, running fast",), "fox")]
     assert read(tmp_path, "metadata.csv", text) == expected
 
 
 def test_the_caption_column_can_be_told(tmp_path: Path):
     text = "file_name,text,long\na.png,short,longer\n"
-    assert read(tmp_path, "metadata.csv", text, "long") == [("a.png", "longer")]
+    assert read(tmp_path, "metadata.csv", text, "long") == [("a.png", ("longer",), None)]
 
 
 @pytest.mark.parametrize(

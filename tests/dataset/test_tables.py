@@ -7,7 +7,6 @@ import pyarrow.parquet as pq
 import pytest
 
 from rasengan_xl.dataset.pictures import Source
-from rasengan_xl.dataset.tables import holds_parquet, read_parquet, take_rows
 from rasengan_xl.errors import DatasetError
 
 pytestmark = pytest.mark.usefixtures("hugging_face_cache")
@@ -19,16 +18,16 @@ def write(file: Path, **columns: list) -> Path:
     return file
 
 
-def read(path: Path, split: str = "train", **columns: str) -> Source:
-    told = {"image_column": None, "caption_column": None, **columns}
-    return read_parquet(path, name="table", split=split, **told)
+@pytest.fixture
+def read(open_dataset):
+    return open_dataset
 
 
 def captions(source: Source) -> list[str]:
-    return [picture.caption for picture in source.pictures]
+    return [" | ".join(picture.captions) for picture in source.pictures]
 
 
-def test_a_parquet_file_is_read_row_by_row(encode, tmp_path: Path):
+def test_a_parquet_file_is_read_row_by_row(encode, read, tmp_path: Path):
     cells = [{"bytes": encode(colour), "path": None} for colour in ("red", "blue")]
     source = read(write(tmp_path / "a.parquet", image=cells, text=["one", "two"]))
     assert captions(source) == ["one", "two"]
@@ -37,7 +36,7 @@ def test_a_parquet_file_is_read_row_by_row(encode, tmp_path: Path):
     assert source.pictures[0].load().getpixel((0, 0)) == (255, 0, 0)
 
 
-def test_a_replaced_file_is_not_taken_from_the_cache(encode, tmp_path: Path):
+def test_a_replaced_file_is_not_taken_from_the_cache(encode, read, tmp_path: Path):
     file = write(tmp_path / "a.parquet", image=[encode("red")], text=["one"])
     assert captions(read(file)) == ["one"]
     write(file, image=[encode("red")], text=["two"])
@@ -45,13 +44,12 @@ def test_a_replaced_file_is_not_taken_from_the_cache(encode, tmp_path: Path):
     assert captions(read(file)) == ["two"]
 
 
-def test_a_folder_gives_the_shards_of_its_split(encode, tmp_path: Path):
+def test_a_folder_gives_the_shards_of_its_split(encode, read, tmp_path: Path):
     folder = tmp_path / "pictures [new] *"
     for number, split in enumerate(("train", "train", "test")):
         name = f"data/{split}-0000{number}-of-00002.parquet"
         write(folder / name, image=[encode("red")], text=[f"{split} {number}"])
     (folder / "README.md").write_text("")
-    assert holds_parquet(folder)
     source = read(folder)
     assert captions(source) == ["train 0", "train 1"]
     assert source.ignored == {"parquet files of another split": 1, "other files": 1}
@@ -63,22 +61,16 @@ def test_a_folder_gives_the_shards_of_its_split(encode, tmp_path: Path):
         read(folder)
 
 
-def test_a_folder_of_pictures_holds_no_parquet(encode, tmp_path: Path):
-    (tmp_path / "a.png").write_bytes(encode("red"))
-    assert not holds_parquet(tmp_path)
-    assert not holds_parquet(tmp_path / "a.png")
-
-
-def test_an_image_column_may_name_files_beside_the_table(encode, tmp_path: Path):
+def test_an_image_column_may_name_files_beside_the_table(encode, read, tmp_path: Path):
     (tmp_path / "a.png").write_bytes(encode("red"))
     file = write(tmp_path / "t.parquet", image=["a.png", "b.png"], text=["x", "y"])
-    with pytest.raises(DatasetError, match=r"table: row 1: not a readable picture .*b\.png"):
-        read(file)
+    (skipped,) = read(file).skipped
+    assert skipped.detail.startswith("row 1: cannot be read (No such file")
     (tmp_path / "b.png").write_bytes(encode("blue"))
     assert read(file).pictures[1].load().getpixel((0, 0)) == (0, 0, 255)
 
 
-def test_wrong_columns_are_refused(encode, tmp_path: Path):
+def test_wrong_columns_are_refused(encode, read, tmp_path: Path):
     red = [encode("red")]
     unknown = write(tmp_path / "a.parquet", sprite=red, words=["x"], number=[1])
     with pytest.raises(DatasetError, match="no image column is recognised among sprite, words"):
@@ -90,7 +82,7 @@ def test_wrong_columns_are_refused(encode, tmp_path: Path):
         read(unknown, image_column="number", caption_column="words")
 
 
-def test_pictures_are_bytes_in_any_form_that_tables_have(encode, tmp_path: Path):
+def test_pictures_are_bytes_in_any_form_that_tables_have(encode, read, tmp_path: Path):
     red = encode("red")
     for number, cells in enumerate(
         [
@@ -103,21 +95,81 @@ def test_pictures_are_bytes_in_any_form_that_tables_have(encode, tmp_path: Path)
         assert [picture.read() for picture in read(file).pictures] == [red]
 
 
-def test_a_row_without_picture_or_caption_is_refused(encode, tmp_path: Path):
+def test_a_row_without_picture_or_caption_is_counted(encode, read, tmp_path: Path):
     red = encode("red")
-    file = write(tmp_path / "a.parquet", image=[red, None], text=["x", "y"])
-    with pytest.raises(DatasetError, match=r"table: row 1: .*the cell is empty"):
-        read(file)
-    file = write(tmp_path / "b.parquet", image=[red, red], text=["x", None])
-    with pytest.raises(DatasetError, match="row 1: no caption: fill its column 'text' or remove"):
+    cells = {"image": [red, None, red, red], "text": ["x", "y", None, "z"]}
+    source = read(write(tmp_path / "a.parquet", **cells))
+    assert [picture.name for picture in source.pictures] == ["row 0", "row 3"]
+    assert [(picture.name, picture.reason) for picture in source.skipped] == [
+        ("row 1", "unreadable file"),
+        ("row 2", "no caption"),
+    ]
+    assert "fill its column 'text' or remove the row" in source.skipped[1].detail
+
+
+def test_a_list_column_holds_several_captions(encode, read, tmp_path: Path):
+    words = [["one", "two"], [], [None, "three"]]
+    source = read(write(tmp_path / "a.parquet", image=[encode("red")] * 3, text=words))
+    assert captions(source) == ["one | two", "three"]
+    assert [picture.reason for picture in source.skipped] == ["no caption"]
+
+
+def test_a_label_column_names_the_class(encode, read, tmp_path: Path):
+    red = encode("red")
+    file = write(tmp_path / "a.parquet", image=[red, red], text=["x", "y"], category=["fox", None])
+    assert [picture.class_name for picture in read(file).pictures] == ["fox", ""]
+    features = datasets.Features(
+        image=datasets.Image(),
+        text=datasets.Value("string"),
+        label=datasets.ClassLabel(names=["a", "b"]),
+    )
+    cells = [{"bytes": red, "path": None}] * 2
+    table = datasets.Dataset.from_dict(
+        {"image": cells, "text": ["x", "y"], "label": [1, -1]}, features=features
+    )
+    table.to_parquet(tmp_path / "labels.parquet")
+    source = read(tmp_path / "labels.parquet")
+    assert [picture.class_name for picture in source.pictures] == ["b", ""]
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_a_damaged_file_is_named(encode, read, tmp_path: Path, streaming: bool):
+    for number in range(3):
+        write(tmp_path / f"{number}.parquet", image=[encode("red")] * 2, text=["x", "y"])
+    damaged = tmp_path / "1.parquet"
+    damaged.write_bytes(damaged.read_bytes()[:-30])
+    with pytest.raises(DatasetError, match=r"parquet|broke off") as caught:
+        read(tmp_path, streaming=streaming)
+    assert streaming or ": 1.parquet: cannot be read as parquet (" in str(caught.value)
+    assert str(caught.value).isprintable()
+
+
+def test_an_empty_table_is_refused(read, tmp_path: Path):
+    file = write(
+        tmp_path / "a.parquet", image=pa.array([], pa.binary()), text=pa.array([], pa.string())
+    )
+    with pytest.raises(DatasetError, match=r"parquet: the dataset is empty"):
         read(file)
 
 
-def test_a_damaged_or_empty_table_is_refused(tmp_path: Path):
-    file = tmp_path / "a.parquet"
-    file.write_bytes(b"PAR1 but not really")
-    with pytest.raises(DatasetError, match=r"table: cannot be read as parquet \(.*magic"):
+def test_an_unchanged_table_is_not_hashed_again(
+    encode, read, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("rasengan_xl.file_digests._SETTLED_NS", 0)
+    file = write(tmp_path / "a.parquet", image=[encode("red"), encode("blue")], text=["x", "y"])
+    first = read(file)
+
+    def refuse(*_: object) -> bytes:
+        raise AssertionError("the cell was read")
+
+    monkeypatch.setattr("rasengan_xl.dataset.tables.read_picture_cell", refuse)
+    assert read(file).pictures == first.pictures
+    write(file, image=[encode("red"), encode("green")], text=["x", "y"])
+    with pytest.raises(AssertionError, match="was read"):
         read(file)
-    empty = datasets.Dataset.from_dict({"image": [], "text": []})
-    with pytest.raises(DatasetError, match="table: the dataset is empty"):
-        take_rows(empty, "table", image_column=None, caption_column=None)
+
+
+def test_an_empty_shard_among_others_costs_nothing(encode, read, tmp_path: Path):
+    write(tmp_path / "0.parquet", image=pa.array([], pa.binary()), text=pa.array([], pa.string()))
+    write(tmp_path / "1.parquet", image=[encode("red")], text=["x"])
+    assert captions(read(tmp_path)) == ["x"]

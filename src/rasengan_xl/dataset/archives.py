@@ -1,15 +1,12 @@
-"""WebDataset tar archives: the members that share a name up to its first dot are one sample.
+"""WebDataset tar archives, whose members of one name are a sample: a picture and its words.
 
 They are read here and not by `datasets`: its reader takes the columns of the first five samples
-for those of all, so that a later .jpg among .png is lost without a word; and it ends, as Python's
-`tarfile` does, at a damaged header as if the archive were over. Read by its place in the archive,
-a picture needs no second copy on the disk either.
+for those of all, so that a later .jpg among .png is lost without a word. And read by its place in
+the archive, a picture needs no second copy on the disk.
 """
 
-import tarfile
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -23,39 +20,13 @@ from rasengan_xl.dataset.caption_reading import (
     texts_of,
 )
 from rasengan_xl.dataset.columns import KNOWN_COLUMNS, find_column
-from rasengan_xl.dataset.folders import PICTURE_SUFFIXES
-from rasengan_xl.dataset.names import one_line, printable
+from rasengan_xl.dataset.folder_captions import PICTURE_SUFFIXES
+from rasengan_xl.dataset.names import one_line
 from rasengan_xl.dataset.row_ranges import choose_rows
 from rasengan_xl.dataset.shards import Shards
+from rasengan_xl.dataset.tar_members import Member, Sample, read_archive
 from rasengan_xl.errors import DatasetError
 from rasengan_xl.file_digests import file_key
-
-_BLOCK = 512
-
-
-@dataclass(frozen=True, slots=True)
-class _Member:
-    """A file in an archive, by its place."""
-
-    archive: Path
-    offset: int
-    size: int
-
-    def read(self) -> bytes:
-        with self.archive.open("rb") as file:
-            file.seek(self.offset)
-            content = file.read(self.size)
-        if len(content) < self.size:
-            raise OSError(f"{self.archive.name} has become shorter")
-        return content
-
-
-@dataclass(frozen=True, slots=True)
-class _Sample:
-    name: str
-    fields: dict[str, _Member | None] = field(default_factory=dict[str, "_Member | None"])
-    """Members by what follows the first dot of their names, in lower case; those that are no
-    regular files have no place."""
 
 
 def list_archives(shards: Shards, settings: DatasetSettings) -> Listing:
@@ -72,10 +43,10 @@ def list_archives(shards: Shards, settings: DatasetSettings) -> Listing:
     Raises:
         DatasetError: An archive is damaged, or holds no picture.
     """
-    samples: list[_Sample] = []
+    samples: list[Sample] = []
     ignored = Counter(shards.ignored)
     for archive in shards.files:
-        samples.extend(_read_archive(archive, settings.source, ignored))
+        samples.extend(read_archive(archive, settings.source, ignored))
     with_picture = [(sample, _find_picture(sample, settings)) for sample in samples]
     found = [(sample, picture) for sample, picture in with_picture if picture]
     if samples and not found:
@@ -98,47 +69,7 @@ def list_archives(shards: Shards, settings: DatasetSettings) -> Listing:
     )
 
 
-def _read_archive(archive: Path, source: str, ignored: Counter[str]) -> Iterator[_Sample]:
-    samples: dict[str, _Sample] = {}
-    where = f"{source}: {printable(archive.name)}"
-    try:
-        with tarfile.open(archive, "r:") as opened:
-            for info in opened:
-                if info.isdir():
-                    continue
-                folder, slash, file = info.name.rpartition("/")
-                stem, dot, ending = file.partition(".")
-                if not (stem and dot):
-                    ignored["hidden files" if dot else "suffixless files"] += 1
-                    continue
-                name = f"{folder}{slash}{stem}"
-                sample = samples.setdefault(name, _Sample(printable(name)))
-                ignored["members replaced later in their archive"] += ending in sample.fields
-                plain = info.isreg() and not info.issparse()
-                member = _Member(archive, info.offset_data, info.size) if plain else None
-                sample.fields[ending.lower()] = member
-            end = opened.offset
-        _check_end(archive, end)
-    except (tarfile.TarError, OSError, ValueError) as fault:
-        raise DatasetError(
-            f"{where}: cannot be read as tar ({one_line(fault)}): pack or fetch it anew"
-        ) from fault
-    yield from samples.values()
-
-
-def _check_end(archive: Path, end: int) -> None:
-    """See to it that an archive was not cut, nor joined to another one, nor damaged half-way."""
-    with archive.open("rb") as file:
-        file.seek(end)
-        rest = file.read(_BLOCK)
-        if len(rest) < _BLOCK or any(rest):
-            raise OSError(f"damaged or cut off at byte {end}")
-        while block := file.read(1 << 20):
-            if any(block):
-                raise OSError(f"something follows its end at byte {end}")
-
-
-def _find_picture(sample: _Sample, settings: DatasetSettings) -> str | None:
+def _find_picture(sample: Sample, settings: DatasetSettings) -> str | None:
     """Return the ending of the member that is the picture."""
     told = settings.image_column
     if told is not None:
@@ -149,7 +80,7 @@ def _find_picture(sample: _Sample, settings: DatasetSettings) -> str | None:
 
 
 def _describe(
-    sample: _Sample,
+    sample: Sample,
     picture: str,
     settings: DatasetSettings,
     keys: Mapping[Path, str | None],
@@ -166,11 +97,11 @@ def _describe(
         captions=captions,
         class_name=class_name,
         content_key=key and f"{key}|{member.offset}|{member.size}",
-        read=partial(_Member.read, member),
+        read=partial(Member.read, member),
     )
 
 
-def _find_words(sample: _Sample, told: str | None) -> tuple[tuple[str, ...] | Fault, str]:
+def _find_words(sample: Sample, told: str | None) -> tuple[tuple[str, ...] | Fault, str]:
     """Return the captions of a sample and its class."""
     try:
         entries = _read_entries(sample)
@@ -181,13 +112,13 @@ def _find_words(sample: _Sample, told: str | None) -> tuple[tuple[str, ...] | Fa
         return Fault("unreadable caption", f"its words cannot be read ({one_line(fault)})"), ""
 
 
-def _read_entries(sample: _Sample) -> dict[str, object] | Fault:
+def _read_entries(sample: Sample) -> dict[str, object] | Fault:
     member = sample.fields.get("json")
     return {} if member is None else decode_json(member.read(), f"{sample.name}.json")
 
 
 def _find_captions(
-    sample: _Sample, entries: dict[str, object], told: str | None
+    sample: Sample, entries: dict[str, object], told: str | None
 ) -> tuple[str, ...] | Fault:
     remedy = f"add a member {sample.name}.txt to the archive"
     ending = find_column("caption", sample.fields) if told is None else told.lower()
@@ -200,7 +131,7 @@ def _find_captions(
     return check_captions(texts, remedy)
 
 
-def _find_class(sample: _Sample, entries: dict[str, object]) -> str:
+def _find_class(sample: Sample, entries: dict[str, object]) -> str:
     if member := sample.fields.get("cls"):
         return " ".join(member.read().decode(errors="replace").split())
     cell = entries.get(find_column("class", entries) or "")

@@ -11,7 +11,7 @@ from rasengan_xl.dataset.decoding import PictureFacts, inspect_picture
 from rasengan_xl.errors import DatasetError
 from rasengan_xl.fact_index import FactIndex
 
-INSPECTION = 1
+INSPECTION = 2
 """To be raised when `inspect_picture` finds other facts or faults than it did."""
 _KIND = f"picture, inspection {INSPECTION}, Pillow {PIL.__version__}"
 
@@ -55,12 +55,19 @@ def _reason(cause: BaseException | None) -> str:
 def _to_json(facts: PictureFacts | Fault) -> bytes:
     if isinstance(facts, Fault):
         return json.dumps([facts.reason, facts.detail]).encode()
-    return json.dumps([facts.width, facts.height, facts.animated, facts.look.hex()]).encode()
+    values = (facts.width, facts.height, facts.animated, facts.look.hex(), facts.notes)
+    return json.dumps(values).encode()
 
 
 def _from_json(known: bytes) -> PictureFacts | Fault:
     values = json.loads(known)
     if len(values) == 2:
         return Fault(*cast("list[str]", values))
-    width, height, animated, look = cast("tuple[int, int, bool, str]", values)
-    return PictureFacts(width=width, height=height, animated=animated, look=bytes.fromhex(look))
+    width, height, animated, look, notes = cast("tuple[int, int, bool, str, list[str]]", values)
+    return PictureFacts(
+        width=width,
+        height=height,
+        animated=animated,
+        look=bytes.fromhex(look),
+        notes=tuple(notes),
+    )

@@ -3,14 +3,15 @@
 import hashlib
 import json
 import re
-from collections.abc import Generator, Mapping
+import threading
+from collections.abc import Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, cast
 
 from filelock import FileLock
-from fsspec.core import url_to_fs
+from fsspec import core
 from fsspec.registry import known_implementations
 
 from rasengan_xl.cache_folder import cache_folder
@@ -21,7 +22,7 @@ from rasengan_xl.runs.records import StageProgress
 STAGE = "fetch the dataset"
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*(::.+)?://.*", re.IGNORECASE | re.DOTALL)
 _THREADS = 16
-_connect_to = cast("Any", url_to_fs)  # the library carries no types
+_connect_to = cast("Any", core).url_to_fs  # the library carries no types
 
 
 def is_address(source: str) -> bool:
@@ -50,31 +51,39 @@ def mirror(address: str) -> Generator[StageProgress, None, Path]:
     root = folder / "files" / (PurePosixPath(place).name or "dataset")
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / "lock"):
-        versions = _list(system, place, address)
-        local = {path: _local_file(path, place, root, address) for path in versions}
+        files = _list(system, place, root, address)
         manifest = _Manifest(folder, root)
-        manifest.forget_all_but({local[path]: versions[path] for path in versions})
-        wanted = [path for path, file in local.items() if not manifest.holds(file)]
-        fetch = partial(_fetch, system, folder / "drafts", address)
-        unchanged = len(local) - len(wanted)
-        yield StageProgress(stage=STAGE, done=unchanged, total=len(local))
+        manifest.forget_all_but(files)
+        wanted = [file for file in files if not manifest.holds(file)]
+        unchanged = len(files) - len(wanted)
+        yield StageProgress(stage=STAGE, done=unchanged, total=len(files))
         with ThreadPoolExecutor(_THREADS, thread_name_prefix="fetch") as pool:
-            futures = {pool.submit(fetch, path, local[path]): path for path in wanted}
+            futures = [pool.submit(_fetch, system, file, manifest, address) for file in wanted]
             try:
                 for done, future in enumerate(as_completed(futures), unchanged + 1):
                     future.result()
-                    manifest.add(local[futures[future]], versions[futures[future]])
-                    yield StageProgress(stage=STAGE, done=done, total=len(local))
+                    yield StageProgress(stage=STAGE, done=done, total=len(files))
             finally:  # Also when the caller has gone away: fetch nothing that has not begun.
                 pool.shutdown(wait=True, cancel_futures=True)
     return root
+
+
+@dataclass(frozen=True, slots=True)
+class _RemoteFile:
+    path: str
+    """As its system names it."""
+    version: str
+    """Changes whenever the content does."""
+    local: Path
 
 
 class _Manifest:
     """Which version of each file lies in a mirror; a line is added once its file is in place."""
 
     def __init__(self, folder: Path, root: Path) -> None:
+        self.drafts = folder / "drafts"
         self._file, self._root = folder / "manifest.jsonl", root
+        self._lock = threading.Lock()
         self._versions: dict[str, str] = {}
         lines = self._file.read_bytes().splitlines() if self._file.exists() else []
         for line in lines:
@@ -84,9 +93,9 @@ class _Manifest:
                 continue
             self._versions[path] = version
 
-    def forget_all_but(self, current: Mapping[Path, str]) -> None:
+    def forget_all_but(self, current: Sequence[_RemoteFile]) -> None:
         """Remove files that are there in another version, or no more."""
-        kept = {self._name(file): version for file, version in current.items()}
+        kept = {self._name(file): file.version for file in current}
         for name, version in list(self._versions.items()):
             if kept.get(name) != version:
                 (self._root / name).unlink(missing_ok=True)
@@ -95,15 +104,15 @@ class _Manifest:
         draft.write_text("".join(map(_manifest_line, self._versions.items())))
         draft.replace(self._file)
 
-    def holds(self, file: Path) -> bool:
-        return self._name(file) in self._versions and file.is_file()
+    def holds(self, file: _RemoteFile) -> bool:
+        return self._name(file) in self._versions and file.local.is_file()
 
-    def add(self, file: Path, version: str) -> None:
-        with self._file.open("a") as opened:
-            opened.write(_manifest_line((self._name(file), version)))
+    def add(self, file: _RemoteFile) -> None:
+        with self._lock, self._file.open("a") as opened:
+            opened.write(_manifest_line((self._name(file), file.version)))
 
-    def _name(self, file: Path) -> str:
-        return file.relative_to(self._root).as_posix()
+    def _name(self, file: _RemoteFile) -> str:
+        return file.local.relative_to(self._root).as_posix()
 
 
 def _manifest_line(entry: tuple[str, str]) -> str:
@@ -115,8 +124,7 @@ def _connect(address: str) -> tuple[Any, str]:
         return _connect_to(address)
     except ImportError as fault:
         protocol = re.split("::|://", address)[0]
-        known = cast("dict[str, dict[str, str]]", known_implementations)
-        package = known.get(protocol, {}).get("class", protocol).partition(".")[0]
+        package = known_implementations.get(protocol, {}).get("class", protocol).partition(".")[0]
         raise DatasetError(
             f"{address}: reading {protocol}:// needs another package: pip install {package}"
         ) from fault
@@ -124,8 +132,7 @@ def _connect(address: str) -> tuple[Any, str]:
         raise _unreachable(address, fault) from fault
 
 
-def _list(system: Any, place: str, address: str) -> dict[str, str]:
-    """Return the files at a place, and of each what changes whenever its content does."""
+def _list(system: Any, place: str, root: Path, address: str) -> list[_RemoteFile]:
     try:
         system.invalidate_cache()
         found = cast("dict[str, dict[str, object]]", system.find(place, detail=True))
@@ -133,25 +140,31 @@ def _list(system: Any, place: str, address: str) -> dict[str, str]:
         raise _unreachable(address, fault) from fault
     if not found:
         raise DatasetError(f"{address}: no such file or folder, or an empty one: check the address")
-    return {path: str(sorted(info.items(), key=str)) for path, info in sorted(found.items())}
+    # Size, time, checksum: each system tells what it has.
+    return [
+        _RemoteFile(path, str(sorted(info.items())), _local(path, place, root, address))
+        for path, info in sorted(found.items())
+    ]
 
 
-def _local_file(path: str, place: str, root: Path, address: str) -> Path:
+def _local(path: str, place: str, root: Path, address: str) -> Path:
     relative = path.removeprefix(place.rstrip("/")).strip("/")
     if ".." in relative.split("/") or "\0" in relative:
         raise DatasetError(f"{address}: no file can be called {printable(relative)}: rename it")
     return root / relative
 
 
-def _fetch(system: Any, drafts: Path, address: str, path: str, file: Path) -> None:
+def _fetch(system: Any, file: _RemoteFile, manifest: _Manifest, address: str) -> None:
     try:
-        drafts.mkdir(exist_ok=True)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        draft = drafts / hashlib.sha256(path.encode(errors="surrogatepass")).hexdigest()
-        system.get_file(path, str(draft))
-        draft.replace(file)
+        manifest.drafts.mkdir(exist_ok=True)
+        file.local.parent.mkdir(parents=True, exist_ok=True)
+        name = hashlib.sha256(file.path.encode(errors="surrogatepass")).hexdigest()
+        draft = manifest.drafts / name
+        system.get_file(file.path, str(draft))
+        draft.replace(file.local)
+        manifest.add(file)
     except Exception as fault:  # As above.
-        raise _unreachable(f"{address}: {printable(path)}", fault) from fault
+        raise _unreachable(f"{address}: {printable(file.path)}", fault) from fault
 
 
 def _unreachable(what: str, fault: Exception) -> DatasetError:

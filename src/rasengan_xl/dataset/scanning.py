@@ -115,6 +115,7 @@ def _judge(candidate: Candidate, index: FactIndex) -> Verdict:
         height=facts.height,
         animated=facts.animated,
         look=facts.look,
+        notes=facts.notes,
         read=candidate.read,
     )
 

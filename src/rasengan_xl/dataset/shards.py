@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rasengan_xl.config.dataset_settings import DatasetSettings
+from rasengan_xl.dataset.folder_captions import PICTURE_SUFFIXES
 from rasengan_xl.dataset.folder_walk import walk_folder
-from rasengan_xl.dataset.folders import PICTURE_SUFFIXES
 from rasengan_xl.dataset.names import one_line, printable
 from rasengan_xl.dataset.row_ranges import split_name
 from rasengan_xl.errors import DatasetError
@@ -48,7 +48,7 @@ def find_shards(path: Path, split: str) -> Shards | None:
     """
     if not path.is_dir():
         suffix = path.suffix.lower()
-        return Shards(suffix, [path], {}) if suffix in SHARD_SUFFIXES else None
+        return Shards(suffix, [path], {}) if suffix in SHARD_SUFFIXES and path.is_file() else None
     near = sorted(file for file in (*path.glob("*"), *path.glob("data/*")) if _is_shown_file(file))
     shards = [file for file in near if file.suffix.lower() in SHARD_SUFFIXES]
     if not shards:
@@ -83,7 +83,10 @@ def load_rows(
         DatasetError: A file is damaged, or the split is not understood.
     """
     # Paths are patterns to `datasets`: a folder called "pictures [new]" would match nothing.
-    paths = [glob.escape(str(file.resolve())) for file in shards.files]
+    files = [file for file in shards.files if not _is_empty(file)]
+    if not files:
+        raise DatasetError(f"{settings.source}: the dataset is empty: name one that holds pictures")
+    paths = [glob.escape(str(file.resolve())) for file in files]
     name = split_name(settings.split)
     try:
         # A table goes through an Arrow copy in the user's Hugging Face cache, so that one row can
@@ -106,6 +109,14 @@ def describe_damage(shards: Shards, source: str, fault: BaseException) -> Datase
     return DatasetError(
         f"{where}: cannot be read as {shards.suffix[1:]} ({one_line(fault)}): replace it"
     )
+
+
+def _is_empty(file: Path) -> bool:
+    """Tell whether a parquet file has no row, which `datasets` takes for damage."""
+    try:
+        return file.suffix.lower() == ".parquet" and not _parquet.read_metadata(file).num_rows
+    except (OSError, ValueError, _arrow.ArrowException):
+        return False
 
 
 def _is_damaged(file: Path) -> bool:

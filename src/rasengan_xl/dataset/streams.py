@@ -98,7 +98,7 @@ def list_stream(
     start, stop = choose_streamed_rows(settings.split)
     rows = rows.decode(enable=False)
     # Formats without a schema tell their columns by the first row only.
-    names = rows.column_names or list(next(cast("Iterator[Row]", iter(rows)), {}))
+    names = rows.column_names or list(next(cast("Iterator[Row]", iter(rows)), dict[str, object]()))
     columns = choose_columns(settings, names, settings.source)
     features = cast("Mapping[str, object]", rows.features or {})
     if columns.image in features and not may_hold_pictures(features[columns.image]):
