@@ -8,20 +8,24 @@ loop as a real run.  One JSON object a line goes to standard output.
 """
 
 import argparse
+import gc
 import json
 import subprocess
 import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
+from random_dataset import Shape, open_pictures, write_store
 
 from rasengan_xl.adapters.attach import attach_adapter
 from rasengan_xl.adapters.inventory import count_parameters, count_trainable_parameters
 from rasengan_xl.config.recipe import load_recipe
 from rasengan_xl.config.settings import RunSettings
-from rasengan_xl.dataset.encoded import EncodedPictures
-from rasengan_xl.dataset.stream import TrainingStream
+from rasengan_xl.dataset.stream import build_stream
 from rasengan_xl.dataset.trace import TraceHash
 from rasengan_xl.mini import architecture
+from rasengan_xl.ranks import ALONE
 from rasengan_xl.runs.provenance import describe_machine
 from rasengan_xl.sdxl.compute import Compute, choose_compute
 from rasengan_xl.sdxl.full_size import POOLED_WIDTH, TOKENS, UNET_CONFIG, build_full_size_unet
@@ -32,8 +36,10 @@ from rasengan_xl.training.cost import (
     memory_kind,
     peak_memory_gib,
     peak_memory_reserved_gib,
+    summarise_idleness,
     summarise_seconds,
 )
+from rasengan_xl.training.given_weights import GivenWeights
 from rasengan_xl.training.loop import Task, train_steps
 from rasengan_xl.training.optimizer import build_optimizer
 from rasengan_xl.training.state import TrainingState
@@ -42,40 +48,46 @@ METHODS = ("lora", "qlora-normal", "qlora-aggressive", "dora")
 PICTURES = 16
 
 
-def measure(settings: RunSettings, *, small: bool) -> dict[str, object]:
+def measure(settings: RunSettings, store: Path, *, small: bool) -> dict[str, object]:
     """Take the steps that the settings ask for and return what they cost."""
     compute = choose_compute(settings.compute)
     torch.manual_seed(0)
     unet = build_unet(compute, small=small)
     if settings.adapter.base_precision == "nf4":
         quantize_linears(unet, compute)
+        gc.collect()  # a real run quantizes from main memory: what was whole here leaves no trace
+        torch.cuda.empty_cache()
     unet.to(compute.device)
     if settings.training.gradient_checkpointing:
         unet.enable_gradient_checkpointing()
     adapter = attach_adapter(unet, settings.adapter, settings.seed)
+    optimizer = build_optimizer(adapter.parameters, settings.training)
     state = TrainingState(
         adapter=adapter,
-        optimizer=build_optimizer(adapter.parameters, settings.training),
+        optimizer=optimizer,
         scaler=torch.amp.GradScaler(compute.device.type, enabled=compute.dtype is torch.float16),
         trace=TraceHash(),
+        given=GivenWeights(adapter.parameters, optimizer, settings.training.ema_decay),
     )
     schedule = NoiseSchedule(
         alpha_bars=architecture.build_scheduler().alphas_cumprod, prediction_type="epsilon"
     )
-    stream = TrainingStream(
-        pictures=random_pictures(settings.dataset.resolution, small=small),
+    shape = shape_of(settings.dataset.resolution, compute.dtype, small=small)
+    write_store(store, PICTURES, shape)
+    pictures = open_pictures(store, PICTURES, shape)
+    task = Task(
+        stream=build_stream(pictures, settings, len(schedule.alpha_bars), ALONE),
+        objective=build_objective(schedule, settings.objective).to(compute.device),
+        compute=compute,
         settings=settings.training,
-        seed=0,
-        timesteps=len(schedule.alpha_bars),
     )
-    objective = build_objective(schedule, settings.objective).to(compute.device)
-    task = Task(stream=stream, objective=objective, compute=compute, settings=settings.training)
     records = list(train_steps(state, task))
-    seconds = summarise_seconds(records)
+    seconds, idleness = summarise_seconds(records), summarise_idleness(records)
     return {
         "trainable_parameters": count_trainable_parameters(unet),
         "total_parameters": count_parameters(unet),
         "seconds_per_step": seconds.model_dump() if seconds else None,
+        "loader_idle_share": idleness.model_dump() if idleness else None,
         "peak_memory_gib": peak_memory_gib(compute.device),
         "peak_memory_reserved_gib": peak_memory_reserved_gib(compute.device),
         "memory_kind": memory_kind(compute.device),
@@ -96,23 +108,15 @@ def build_unet(compute: Compute, *, small: bool) -> torch.nn.Module:
         torch.set_default_dtype(default)
 
 
-def random_pictures(resolution: int, *, small: bool) -> EncodedPictures:
-    """Make up encoded pictures of the right shapes."""
-    side = resolution // (4 if small else 8)
-    width = 2 * architecture.TEXT_WIDTH if small else UNET_CONFIG["cross_attention_dim"]
-    pooled = architecture.TEXT_WIDTH if small else POOLED_WIDTH
-    means = torch.randn(PICTURES, 1, 4, side, side)
-    return EncodedPictures(
-        digests=[str(i) for i in range(PICTURES)],
-        means=means,
-        deviations=torch.zeros_like(means),
-        size_numbers=torch.tensor([resolution, resolution, 0, 0, resolution, resolution]).expand(
-            PICTURES, 1, 6
-        ),
-        captions=torch.arange(PICTURES),
-        prompts=torch.randn(PICTURES, TOKENS, width),
-        pooled_prompts=torch.randn(PICTURES, pooled),
-        scaling_factor=1.0,
+def shape_of(resolution: int, dtype: torch.dtype, *, small: bool) -> Shape:
+    """Return the sizes of what the UNet is shown."""
+    return Shape(
+        resolution=resolution,
+        latent_side=resolution // (4 if small else 8),
+        tokens=TOKENS,
+        text_width=2 * architecture.TEXT_WIDTH if small else UNET_CONFIG["cross_attention_dim"],
+        pooled_width=architecture.TEXT_WIDTH if small else POOLED_WIDTH,
+        dtype=dtype,
     )
 
 
@@ -131,6 +135,7 @@ def settings_for(
             f"training.gradient_checkpointing={str(arguments.checkpointing).lower()}",
             f"compute.device={arguments.device}",
             f"compute.precision={precision}",
+            *arguments.overrides,
         ],
     )
 
@@ -146,11 +151,13 @@ def main() -> None:
     parser.add_argument("--checkpointing", action="store_true")
     parser.add_argument("--device", default="cuda", choices=("cuda", "cpu"))
     parser.add_argument("--small", action="store_true", help="mini SDXL's UNet, to try the script")
+    parser.add_argument("--set", dest="overrides", action="append", default=[])
     parser.add_argument("--one", metavar="JSON", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.one:
         settings = RunSettings.model_validate_json(arguments.one)
-        print(json.dumps(measure(settings, small=arguments.small)))
+        with TemporaryDirectory() as store:
+            print(json.dumps(measure(settings, Path(store), small=arguments.small)))
         return
     for precision in arguments.precision:
         for batch in arguments.batch_size:
@@ -160,6 +167,7 @@ def main() -> None:
                 case |= {
                     "resolution": arguments.resolution,
                     "checkpointing": arguments.checkpointing,
+                    "overrides": arguments.overrides,
                 }
                 print(
                     json.dumps({**case, **run_apart(settings, small=arguments.small)}), flush=True

@@ -9,7 +9,13 @@ from rasengan_xl.config.comparison import load_comparison
 from rasengan_xl.runs.records import StageProgress, StepRecord
 
 STEP = StepRecord(
-    step=1, loss=0.25, gradient_norm=1.0, learning_rate=1e-4, seconds=0.5, peak_memory_gib=1.5
+    step=1,
+    loss=0.25,
+    gradient_norm=1.0,
+    learning_rate=1e-4,
+    seconds=0.5,
+    idle_seconds=0.1,
+    peak_memory_gib=1.5,
 )
 
 

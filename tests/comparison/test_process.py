@@ -14,7 +14,13 @@ from rasengan_xl.runs.records import StageProgress, StepRecord
 
 STAGE = StageProgress(stage="encode", done=1, total=2)
 STEP = StepRecord(
-    step=1, loss=0.1, gradient_norm=None, learning_rate=1e-4, seconds=0.5, peak_memory_gib=1.0
+    step=1,
+    loss=0.1,
+    gradient_norm=None,
+    learning_rate=1e-4,
+    seconds=0.5,
+    idle_seconds=0.1,
+    peak_memory_gib=1.0,
 )
 
 

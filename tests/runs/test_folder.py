@@ -13,6 +13,7 @@ def record(step):
         gradient_norm=None,
         learning_rate=1e-4,
         seconds=0.1,
+        idle_seconds=0.01,
         peak_memory_gib=1.0,
         skipped=True,
     )

@@ -10,6 +10,7 @@ from rasengan_xl.config.settings import AdapterSettings
 from rasengan_xl.dataset.trace import TraceHash
 from rasengan_xl.errors import DamagedFileError, OutputError
 from rasengan_xl.tensor_file import read_header
+from rasengan_xl.training.given_weights import GivenWeights
 from rasengan_xl.training.state import TrainingState, read_precision
 
 from ..conftest import build_tiny_unet
@@ -25,14 +26,13 @@ OPTIMIZERS = {
 def new_state(optimizer="adamw", seed=0, *, averaged=False, rank=64):
     torch.manual_seed(0)
     adapter = attach_adapter(build_tiny_unet(), AdapterSettings(rank=rank), seed)
-    parameters = list(adapter.parameters.values())
-    averages = {n: p.detach().clone() for n, p in adapter.parameters.items()} if averaged else {}
+    optimizer = OPTIMIZERS[optimizer](list(adapter.parameters.values()))
     return TrainingState(
         adapter=adapter,
-        optimizer=OPTIMIZERS[optimizer](parameters),
+        optimizer=optimizer,
         scaler=torch.amp.GradScaler("cpu", enabled=True, init_scale=8.0),
         trace=TraceHash(f"seed {seed}"),
-        averages=averages,
+        given=GivenWeights(adapter.parameters, optimizer, 0.9 if averaged else None),
         global_batch=4,
         precision="float32",
     )
@@ -43,12 +43,11 @@ def take_step(state):
     if hasattr(state.optimizer, "train"):
         state.optimizer.train()
     generator = torch.Generator().manual_seed(state.steps_done)
-    for name, parameter in state.adapter.parameters.items():
+    for parameter in state.adapter.parameters.values():
         parameter.grad = torch.randn(parameter.shape, generator=generator)
-        if state.averages:
-            state.averages[name].lerp_(parameter.detach(), 0.1)
     state.optimizer.step()
-    state.loop["skipped"] = [state.steps_done]
+    state.given.update()
+    state.skipped_steps.append(state.steps_done)
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
@@ -62,14 +61,17 @@ def test_a_state_that_was_kept_goes_on_bit_for_bit(tmp_path, optimizer):
     resumed.restore(tmp_path / "state.safetensors")
     assert resumed.trace.state == "seed 0"
     assert resumed.steps_done == 3
-    assert resumed.loop == {"skipped": [3]}
+    assert resumed.skipped_steps == [1, 2, 3]
     assert resumed.scaler.state_dict() == whole.scaler.state_dict()
     for _ in range(3):
         take_step(whole)
         take_step(resumed)
     for name, parameter in whole.adapter.parameters.items():
         assert torch.equal(resumed.adapter.parameters[name], parameter), name
-        assert torch.equal(resumed.averages[name], whole.averages[name]), name
+    averages = whole.given.state_dict()
+    assert averages
+    for name, average in resumed.given.state_dict().items():
+        assert torch.equal(average, averages[name]), name
     numbers = [
         {name: value for name, value in group.items() if name != "params"}
         for state in (whole, resumed)
