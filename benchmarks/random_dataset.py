@@ -33,7 +33,7 @@ def write_store(folder: Path, count: int, shape: Shape) -> None:
         mean = torch.randn(4, shape.latent_side, shape.latent_side)
         latents.add(f"{row}", {"mean": mean, "deviation": mean.abs()})
         states = torch.randn(shape.tokens, shape.text_width, dtype=shape.dtype)
-        prompts.add(f"{row}", {"states": states, "pooled": states[0, : shape.pooled_width]})
+        prompts.add(f"{row}", {"states": states, "pooled": states[0, : shape.pooled_width].clone()})
     latents.close()
     prompts.close()
     (folder / "complete").touch()
