@@ -43,6 +43,7 @@ def run(request, tmp_path_factory, tiny_model, picture_folder):
         f"base_model={tiny_model}",
         f"dataset.source={picture_folder}",
         "dataset.resolution=32",
+        "dataset.shapes=square",
         "dataset.held_out_minimum=3",
         "training.steps=3",
         "training.warmup_steps=0",

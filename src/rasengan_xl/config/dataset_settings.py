@@ -70,7 +70,8 @@ class DatasetSettings(Settings):
         if self.shapes == "buckets" and self.resolution % self.bucket_multiple:
             raise ValueError(
                 f"resolution ({self.resolution}) is not a multiple of bucket_multiple "
-                f"({self.bucket_multiple})"
+                f"({self.bucket_multiple}): set bucket_multiple = {LATENT_MULTIPLE}, or "
+                'shapes = "square"'
             )
         return self
 
