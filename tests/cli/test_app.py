@@ -35,6 +35,7 @@ def small(tiny_model, picture_folder):
         f"--set=base_model={tiny_model}",
         f"--set=dataset.source={picture_folder}",
         "--set=dataset.resolution=32",
+        "--set=dataset.shapes=square",
         "--set=dataset.held_out_minimum=3",
         "--set=training.steps=3",
         "--set=training.warmup_steps=0",

@@ -129,8 +129,10 @@ def _table_noise(pictures: EncodedPictures, row: int, timesteps: int) -> Tensor:
 
 
 def _part(batch: LatentBatch, start: int, end: int) -> LatentBatch:
-    return LatentBatch(**{f.name: getattr(batch, f.name)[start:end] for f in fields(batch)})
+    return LatentBatch(**{f.name: getattr(batch, f.name)[start:end].clone() for f in fields(batch)})
 
 
 def _repeat(value: Tensor, times: int) -> Tensor:
-    return value.expand(times, *value.shape)
+    # Copies: in a matrix product the last bit may depend on where in memory a CPU finds a factor,
+    # and a view of a cached file lies elsewhere than what was encoded just now.
+    return torch.stack([value] * times)
