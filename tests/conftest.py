@@ -1,5 +1,6 @@
 """A real SDXL, as small as it can be, and short runs on it."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,10 @@ from rasengan_xl.mini.pretrain.tokenizers import train_tokenizers  # noqa: E402
 from rasengan_xl.mini.world.captions import write_caption  # noqa: E402
 from rasengan_xl.mini.world.portraits import draw_portrait  # noqa: E402
 from rasengan_xl.mini.world.scenes import draw_scene  # noqa: E402
+
+# Models this small are slower on several threads, and far slower where tests share the cores.
+torch.set_num_threads(1)
+os.environ["OMP_NUM_THREADS"] = "1"  # for the processes that tests start
 
 METHODS = {
     "lora": {"base_precision": "full", "decompose": False},

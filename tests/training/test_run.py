@@ -44,6 +44,10 @@ def test_a_run_leaves_its_whole_story_in_the_folder(settings, tmp_path):
 WAYS_OF_LEARNING = {
     "adamw": {"optimizer": "adamw"},
     "adamw8bit": {"optimizer": "adamw8bit"},
+    "prodigy": {"optimizer": "prodigy", "learning_rate": 1.0},
+    "schedule_free_adamw": {"optimizer": "schedule_free_adamw", "schedule": "constant"},
+    "average": {"ema_decay": 0.9},
+    "lora_plus": {"lora_plus_ratio": 4.0},
 }
 """Whatever remembers something from step to step."""
 

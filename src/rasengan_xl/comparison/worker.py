@@ -25,7 +25,7 @@ from rasengan_xl.sdxl.components import load_unet_shape
 from rasengan_xl.sdxl.compute import choose_compute
 from rasengan_xl.sdxl.model_folder import find_model
 from rasengan_xl.sdxl.noise_schedule import load_noise_schedule
-from rasengan_xl.training.interruption import stop_on_interrupt
+from rasengan_xl.training.interruption import Stopped, stop_on_interrupt
 from rasengan_xl.training.run import run_training
 
 
@@ -67,8 +67,8 @@ def main() -> None:
     except RasenganError as error:
         answers.write(encode_error(str(error)) + "\n")
         sys.exit(USER_ERROR_STATUS)
-    except KeyboardInterrupt:
-        sys.exit(130)
+    except Stopped as stop:
+        sys.exit(stop.status)
 
 
 if __name__ == "__main__":

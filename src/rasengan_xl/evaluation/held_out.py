@@ -40,7 +40,11 @@ class HeldOutTable:
     """Entries per forward pass; as many as a training step has need no more memory."""
 
     def batch(self, row: int) -> LatentBatch:
-        """Return one picture at all its timesteps."""
+        """Return one picture at all its timesteps.
+
+        All tensors are copies: arithmetic on a view of a mapped file may differ in the last bit
+        with where the file puts it.
+        """
         pictures, picture = self.pictures, self.pictures.pictures[row]
         latent = pictures.mean(row)
         prompt = pictures.prompt(picture.wordings[0])
@@ -48,12 +52,12 @@ class HeldOutTable:
         noise = [draw_noise(shape, "held out", picture.digest, i) for i in range(count)]
         schedule_length = len(self.objective.schedule.alpha_bars)
         return LatentBatch(
-            latents=latent.expand(count, *shape),
+            latents=latent.repeat(count, 1, 1, 1),
             noise=torch.stack(noise),
             timesteps=((torch.arange(count) + 0.5) / count * schedule_length).long(),
-            prompts=prompt.states.expand(count, -1, -1),
-            pooled_prompts=prompt.pooled.expand(count, -1),
-            size_numbers=torch.tensor([picture.crops[0].size_numbers]).expand(count, -1),
+            prompts=prompt.states.repeat(count, 1, 1),
+            pooled_prompts=prompt.pooled.repeat(count, 1),
+            size_numbers=torch.tensor([picture.crops[0].size_numbers]).repeat(count, 1),
         )
 
 
