@@ -7,7 +7,8 @@ import pytest
 from jaxtyping import install_import_hook
 
 # Shapes written in signatures are checked while tests run, and only then.
-SHAPED = ("sdxl", "dataset", "adapters", "evaluation", "training", "mini.pretrain")
+SHAPED = ("sdxl", "sources", "dataset", "preparation", "adapters", "evaluation", "training")
+SHAPED += ("mini.pretrain",)
 install_import_hook([f"rasengan_xl.{name}" for name in SHAPED], "beartype.beartype")
 
 import torch  # noqa: E402

@@ -12,10 +12,10 @@ from rasengan_xl.comparison.result import RESULT_FILE, Comparison
 from rasengan_xl.config.comparison import load_comparison
 from rasengan_xl.config.recipe import load_recipe
 from rasengan_xl.config.requests import picture_settings
-from rasengan_xl.dataset.account_records import AccountSummary
-from rasengan_xl.dataset.preparation import prepare_dataset
 from rasengan_xl.generation.pairs import DrawnPair, draw_pairs, find_ground
 from rasengan_xl.generation.pipeline import MemorySavings
+from rasengan_xl.preparation.prepare import prepare_dataset
+from rasengan_xl.preparation.records import AccountSummary
 from rasengan_xl.report.page import write_report
 from rasengan_xl.runs.folder import RunFolder, read_record
 from rasengan_xl.runs.records import RunSummary

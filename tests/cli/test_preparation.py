@@ -3,10 +3,10 @@ from pathlib import Path
 from rich.console import Console
 
 from rasengan_xl.cli.preparation import preparation_tables
-from rasengan_xl.dataset.account_files import AccountFiles
-from rasengan_xl.dataset.account_records import AccountSummary, BucketCount, LookAlike
-from rasengan_xl.dataset.long_captions import LongCaption, LongCaptions
-from rasengan_xl.dataset.preparation import Preparation
+from rasengan_xl.preparation.files import AccountFiles
+from rasengan_xl.preparation.long_captions import LongCaption, LongCaptions
+from rasengan_xl.preparation.prepare import Preparation
+from rasengan_xl.preparation.records import AccountSummary, BucketCount, LookAlike
 from rasengan_xl.runs.records import EncodingFacts
 
 NAME = "a [red] :cat: one.png"

@@ -4,7 +4,7 @@ import pytest
 
 from rasengan_xl.config.dataset_settings import CaptionSettings
 from rasengan_xl.dataset.captions import fill_template, list_wordings, shuffle_tags
-from rasengan_xl.dataset.pictures import CaptionedPicture
+from rasengan_xl.sources.pictures import CaptionedPicture
 
 TAGS = "1girl, red hair, blue eyes, headband, forest, smile"
 

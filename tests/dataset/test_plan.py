@@ -4,9 +4,9 @@ from functools import partial
 import pytest
 
 from rasengan_xl.config.dataset_settings import CaptionSettings, DatasetSettings
-from rasengan_xl.dataset.pictures import CaptionedPicture, SkippedPicture, Source
 from rasengan_xl.dataset.plan import PicturePlan, plan_pictures
 from rasengan_xl.errors import DatasetError
+from rasengan_xl.sources.pictures import CaptionedPicture, SkippedPicture, Source
 
 BROKEN = SkippedPicture(name="c.png", reason="unreadable picture", detail="it is cut short")
 

@@ -5,10 +5,10 @@ from functools import partial
 import pytest
 
 from rasengan_xl.config.dataset_settings import CaptionSettings, DatasetSettings
-from rasengan_xl.dataset.pictures import CaptionedPicture, Source
 from rasengan_xl.dataset.plan import PlannedPicture, plan_pictures
 from rasengan_xl.dataset.split import fingerprint, split_held_out
 from rasengan_xl.errors import DatasetError
+from rasengan_xl.sources.pictures import CaptionedPicture, Source
 
 
 def picture(name: str, content: str | None = None, template: str = "{caption}") -> PlannedPicture:

@@ -5,9 +5,9 @@ from collections.abc import Iterator, Mapping
 from rich.table import Table
 from rich.text import Text
 
-from rasengan_xl.dataset.account_records import AccountSummary
-from rasengan_xl.dataset.long_captions import LongCaptions
-from rasengan_xl.dataset.preparation import Preparation
+from rasengan_xl.preparation.long_captions import LongCaptions
+from rasengan_xl.preparation.prepare import Preparation
+from rasengan_xl.preparation.records import AccountSummary
 
 MOST_CUT_OFF_SHOWN = 60
 """Characters of what is cut off a caption."""

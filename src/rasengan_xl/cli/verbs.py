@@ -96,7 +96,7 @@ def _say_what_is_there(folder: RunFolder) -> None:
 def show_preparation(settings: RunSettings, folder: Path) -> None:
     """Check and encode a dataset, say what is in it and where its account is."""
     from rasengan_xl.cli.preparation import preparation_tables
-    from rasengan_xl.dataset.preparation import prepare_dataset
+    from rasengan_xl.preparation.prepare import prepare_dataset
     from rasengan_xl.sdxl.compute import choose_compute
     from rasengan_xl.sdxl.model_folder import find_model
 

@@ -1,1 +1,1 @@
-"""Captioned pictures: read, split, cropped, encoded once and drawn in a fixed order."""
+"""Pictures planned, split, cut, encoded once and drawn in a fixed order."""

@@ -6,8 +6,8 @@ from string import Formatter
 import torch
 
 from rasengan_xl.config.dataset_settings import CaptionSettings
-from rasengan_xl.dataset.pictures import CaptionedPicture
 from rasengan_xl.sdxl.draws import keyed_generator
+from rasengan_xl.sources.pictures import CaptionedPicture
 
 
 def list_wordings(picture: CaptionedPicture, settings: CaptionSettings) -> tuple[str, ...]:

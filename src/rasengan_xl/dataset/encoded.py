@@ -10,9 +10,7 @@ from torch import Tensor
 from rasengan_xl.config.settings import RunSettings
 from rasengan_xl.dataset.crops import SizeNumbers, size_numbers
 from rasengan_xl.dataset.encoding import CropRequest, encode_crops, encode_wordings, prompt_key
-from rasengan_xl.dataset.pictures import Source, count_reasons
 from rasengan_xl.dataset.plan import PicturePlan, PlannedPicture, plan_pictures
-from rasengan_xl.dataset.sources import open_source
 from rasengan_xl.dataset.split import fingerprint, split_held_out
 from rasengan_xl.dataset.store import Shelf
 from rasengan_xl.ranks import ALONE, Ranks
@@ -22,6 +20,8 @@ from rasengan_xl.sdxl.compute import Compute
 from rasengan_xl.sdxl.latents import Posterior
 from rasengan_xl.sdxl.model_folder import ModelFolder
 from rasengan_xl.sdxl.prompts import PromptStates, count_cut_captions
+from rasengan_xl.sources.opening import open_source
+from rasengan_xl.sources.pictures import Source, count_reasons
 
 EMPTY_WORDING = ""
 

@@ -16,7 +16,6 @@ from PIL import Image
 
 from rasengan_xl.cache_folder import cache_folder
 from rasengan_xl.dataset.crops import Crop, apply_crop
-from rasengan_xl.dataset.pictures import CaptionedPicture
 from rasengan_xl.dataset.prefetch import THREADS, prefetch
 from rasengan_xl.dataset.shared_work import Part, fill_store
 from rasengan_xl.dataset.store import ShardWriter, TensorStore, content_key
@@ -27,6 +26,7 @@ from rasengan_xl.sdxl import latents, prompts
 from rasengan_xl.sdxl.components import load_text_encoders, load_tokenizers, load_vae
 from rasengan_xl.sdxl.compute import Compute
 from rasengan_xl.sdxl.model_folder import TEXT_ENCODERS, TOKENIZERS, ModelFolder
+from rasengan_xl.sources.pictures import CaptionedPicture
 
 Item = TypeVar("Item")
 

@@ -6,13 +6,13 @@ from rasengan_xl.config.dataset_settings import CaptionSettings, DatasetSettings
 from rasengan_xl.dataset.buckets import Bucket
 from rasengan_xl.dataset.captions import list_wordings
 from rasengan_xl.dataset.crops import Crop, CropRules, list_variants
-from rasengan_xl.dataset.pictures import (
+from rasengan_xl.errors import DatasetError
+from rasengan_xl.sources.pictures import (
     CaptionedPicture,
     SkippedPicture,
     Source,
     count_reasons,
 )
-from rasengan_xl.errors import DatasetError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,1 @@
+"""A dataset checked, encoded and accounted for, picture by picture."""

@@ -1,0 +1,1 @@
+"""Captioned pictures wherever they lie: found, looked at once, decoded to upright sRGB."""
