@@ -106,6 +106,19 @@ def test_resuming_on_other_pictures_is_refused(settings, tmp_path, picture_folde
         list(run_training(chosen, folder, resume=True))
 
 
+def test_resuming_on_another_base_of_the_same_name_is_refused(settings, tmp_path, tiny_model):
+    base = shutil.copytree(tiny_model, tmp_path / "base")
+    chosen = settings(base_model=str(base))
+    folder = RunFolder(tmp_path / "run")
+    run = run_training(chosen, folder)
+    next(record for record in run if isinstance(record, StepRecord))
+    run.close()
+    scheduler = base / "scheduler" / "scheduler_config.json"
+    scheduler.write_text(scheduler.read_text().replace("0.012", "0.013"))
+    with pytest.raises(OutputError, match="scheduler of .* has changed since this run was begun"):
+        list(run_training(chosen, folder, resume=True))
+
+
 def test_resuming_where_there_is_no_run_is_refused(settings, tmp_path):
     with pytest.raises(OutputError, match="holds no run"):
         list(run_training(settings(), RunFolder(tmp_path / "nowhere"), resume=True))

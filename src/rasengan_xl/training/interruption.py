@@ -56,10 +56,14 @@ def stop_on_interrupt(
 
 
 def _is_to_stop(item: object, received: list[int], ranks: Ranks) -> bool:
-    if isinstance(item, StepRecord):  # here all processes are at the same place
-        told = [number for numbers in ranks.gather(received) for number in numbers]
-        received.extend(told[:1])
-    return bool(received)
+    if ranks.count == 1 or not isinstance(item, StepRecord):
+        return bool(received)
+    # Here all processes are at the same place.  What was told decides, not what has been received:
+    # a signal that comes while they talk is known to this process alone, until the next step.
+    told = [number for numbers in ranks.gather(list(received)) for number in numbers]
+    if told and not received:
+        received.append(told[0])
+    return bool(told)
 
 
 @contextmanager
