@@ -142,9 +142,12 @@ def _describe_arm(
             "peak_memory_reserved_gib": summary.peak_memory_reserved_gib,
             "memory_kind": summary.memory_kind,
             "seconds_per_step": summary.seconds_per_step,
+            "loader_idle_share": summary.loader_idle_share,
             "training_loss": summary.training_loss,
             "training_loss_steps": summary.training_loss_steps,
+            "skipped_steps": summary.skipped_steps,
             "held_out_loss": summary.held_out_loss,
+            "best": summary.best,
             "trace_hash": summary.trace_hash,
         }
     )

@@ -175,6 +175,7 @@ def _new_state(
         given=GivenWeights(adapter.parameters, optimizer, settings.training.ema_decay),
         global_batch=global_batch(settings, ranks.count),
         precision=str(compute.dtype).removeprefix("torch."),
+        zero_terminal_snr=settings.objective.zero_terminal_snr is True,
     )
 
 
