@@ -24,7 +24,7 @@ def events(monkeypatch):
     """Let a comparison consist of the given events."""
 
     def become(*given):
-        monkeypatch.setattr(verbs, "run_comparison", lambda *_: iter(given))
+        monkeypatch.setattr(verbs, "run_comparison", lambda *_: (event for event in given))
         monkeypatch.setattr(verbs, "write_report", lambda folder: folder / "report.html")
 
     return become

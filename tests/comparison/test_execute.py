@@ -74,3 +74,10 @@ def test_a_target_that_matches_nothing_stops_before_anything_is_written(comparis
     with pytest.raises(RasenganError, match="arms.odd: adapter.targets: 'to_nowhere'"):
         list(run_comparison(comparison(arms), tmp_path / "out"))
     assert not (tmp_path / "out").exists()
+
+
+def test_an_optimizer_that_the_machine_lacks_stops_before_anything_is_written(comparison, tmp_path):
+    arms = {"lora": {}, "paged": {"training": {"optimizer": "paged_adamw8bit"}}}
+    with pytest.raises(RasenganError, match="arms.paged: training.optimizer = 'paged_adamw8bit'"):
+        list(run_comparison(comparison(arms), tmp_path / "out"))
+    assert not (tmp_path / "out").exists()

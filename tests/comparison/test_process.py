@@ -1,3 +1,9 @@
+import os
+import signal
+import subprocess
+import sys
+import threading
+
 import pytest
 
 from rasengan_xl.comparison import process
@@ -11,6 +17,7 @@ from rasengan_xl.comparison.orders import (
 from rasengan_xl.comparison.process import WorkerFailedError, run_worker
 from rasengan_xl.config.settings import RunSettings
 from rasengan_xl.runs.records import StageProgress, StepRecord
+from rasengan_xl.training.interruption import Stopped, stopping_at_once
 
 STAGE = StageProgress(stage="encode", done=1, total=2)
 STEP = StepRecord(
@@ -84,3 +91,54 @@ def test_a_worker_whose_progress_nobody_reads_is_stopped(worker):
     progress = run_worker(order)
     assert next(progress) == STAGE
     progress.close()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_a_worker_is_waited_for_stops_both_at_once(worker, tmp_path, number):
+    note = tmp_path / "worker.pid"
+    order = worker(
+        f"cat >/dev/null; echo $$ >{note}; echo '{encode_progress(STAGE)}'; exec sleep 60"
+    )
+
+    def follow():
+        with stopping_at_once():
+            for _ in run_worker(order):
+                threading.Timer(0.2, os.kill, (os.getpid(), number)).start()
+
+    with pytest.raises(Stopped) as caught:
+        follow()
+    assert caught.value.status == 128 + number
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(note.read_text()), 0)
+
+
+def test_a_second_ctrl_c_ends_a_worker_that_does_not_stop(worker, tmp_path):
+    note = tmp_path / "worker.pid"
+    stubborn = "while :; do sleep 0.1; done"
+    order = worker(
+        f"trap '' INT; cat >/dev/null; echo $$ >{note}; echo '{encode_progress(STAGE)}'; {stubborn}"
+    )
+    progress = run_worker(order)
+    next(progress)
+    threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()
+    with pytest.raises(KeyboardInterrupt):
+        progress.close()
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(note.read_text()), 0)
+
+
+def test_what_a_library_prints_is_no_answer_even_if_it_is_written_in_c():
+    script = """
+import os
+from rasengan_xl.comparison import worker
+answers = worker._take_standard_output()
+os.write(1, b"from C\\n")
+print("from Python", flush=True)
+answers.write("answer\\n")
+answers.flush()
+"""
+    ended = subprocess.run(
+        (sys.executable, "-c", script), capture_output=True, text=True, check=True
+    )
+    assert ended.stdout == "answer\n"
+    assert ended.stderr.splitlines()[-2:] == ["from C", "from Python"]

@@ -2,7 +2,9 @@ from collections import Counter
 
 import pytest
 
+from rasengan_xl.dataset import order as picture_order
 from rasengan_xl.dataset.order import PictureOrder
+from rasengan_xl.sdxl.draws import keyed_generator
 
 
 def make_order(sizes, per_step, seed=0):
@@ -55,3 +57,15 @@ def test_the_composition_of_steps_changes_from_epoch_to_epoch():
     first = {frozenset(order.rows(step)) for step in range(1, 5)}
     second = {frozenset(order.rows(step)) for step in range(5, 9)}
     assert first != second
+
+
+def test_an_epoch_is_arranged_once_however_many_steps_it_has(monkeypatch):
+    arranged = []
+
+    def note(*key):
+        arranged.append(key)
+        return keyed_generator(*key)
+
+    monkeypatch.setattr(picture_order, "keyed_generator", note)
+    rows_of(make_order([0] * 40, 4), 30)
+    assert arranged == [(0, "order", epoch) for epoch in range(3)]

@@ -1,4 +1,5 @@
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,13 +13,14 @@ from diffusers import (
 
 from rasengan_xl.adapters.attach import attach_adapter
 from rasengan_xl.adapters.files import save_adapter
+from rasengan_xl.config.dataset_settings import DatasetSettings
 from rasengan_xl.config.settings import (
     AdapterSettings,
     ComputeSettings,
     PictureSettings,
     RunSettings,
 )
-from rasengan_xl.errors import ModelError
+from rasengan_xl.errors import AdapterError, ModelError
 from rasengan_xl.generation.drawing import draw_pictures
 from rasengan_xl.generation.pairs import find_ground
 from rasengan_xl.generation.pipeline import MemorySavings, adapted, load_pipeline
@@ -105,3 +107,26 @@ def test_a_run_tells_whether_it_was_trained_with_zero_terminal_snr(tmp_path, set
     folder = RunFolder(tmp_path / "run")
     folder.start(RunSettings.model_validate({"objective": {"zero_terminal_snr": setting}}))
     assert find_ground(folder.path, None).zero_terminal_snr is expected
+
+
+def test_a_lone_adapter_tells_the_same_by_itself(tiny_model, tmp_path):
+    unet = UNet2DConditionModel.from_pretrained(tiny_model, subfolder="unet")
+    adapter = attach_adapter(unet, AdapterSettings(rank=2), seed=0)
+    for name, given in (("plain", False), ("zero", True)):
+        save_adapter(adapter, tmp_path / f"{name}.safetensors", zero_terminal_snr=given)
+        ground = find_ground(tmp_path / f"{name}.safetensors", str(tiny_model))
+        assert ground.zero_terminal_snr is given
+
+
+def test_the_best_adapter_of_a_run_is_drawn_on_the_runs_base(tmp_path, monkeypatch):
+    folder = RunFolder(tmp_path / "run")
+    folder.start(RunSettings(base_model="mini", dataset=DatasetSettings(resolution=64)))
+    folder.best_adapter_file.parent.mkdir()
+    for named in (folder.best_adapter_file.parent, folder.best_adapter_file):
+        ground = find_ground(named, None)
+        assert (ground.base_model, ground.resolution) == ("mini", 64)
+    monkeypatch.chdir(folder.path)
+    assert find_ground(Path("best"), None).base_model == "mini"
+    (tmp_path / "run" / "other").mkdir()
+    with pytest.raises(AdapterError, match="--base"):
+        find_ground(folder.path / "other", None)

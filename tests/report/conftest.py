@@ -9,7 +9,14 @@ import pytest
 from PIL import Image
 
 from rasengan_xl.comparison.result import ArmResult, Comparison, PictureRow
-from rasengan_xl.runs.records import DatasetFacts, HeldOutLoss, Machine, SecondsPerStep
+from rasengan_xl.runs.records import (
+    BestCheckpoint,
+    DatasetFacts,
+    HeldOutLoss,
+    IdleShare,
+    Machine,
+    SecondsPerStep,
+)
 
 STEPS = 40
 
@@ -30,9 +37,12 @@ def build_arm(name: str = "lora", /, **changes: Any) -> ArmResult:
         "peak_memory_reserved_gib": 11.03,
         "memory_kind": "cuda allocated",
         "seconds_per_step": SecondsPerStep(median=0.1384, p25=0.134, p75=0.1467, n=290),
+        "loader_idle_share": IdleShare(mean=0.00123, largest=0.0312, n=290),
         "training_loss": 0.11183,
         "training_loss_steps": 31,
+        "skipped_steps": 0,
         "held_out_loss": build_held_out_loss(),
+        "best": BestCheckpoint(step=1200, loss=0.1184, n=128),
         "trace_hash": "9f31c07ab52e4d18",
     }
     return ArmResult(**(measured | changes))

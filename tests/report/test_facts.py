@@ -8,6 +8,13 @@ def test_what_was_left_out_is_counted_with_its_reason(make_comparison):
     assert list_dataset_facts(none)["pictures left out"] == "0"
 
 
+def test_all_that_was_found_is_accounted_for(make_comparison):
+    dataset = make_comparison().dataset.model_copy(update={"ignored_files": {".psd": 3}})
+    facts = list_dataset_facts(dataset)
+    assert facts["pictures found"] == "1,223"
+    assert facts["other files ignored"] == "3 .psd"
+
+
 def test_a_processor_has_no_device_memory(make_comparison):
     machine = make_comparison().machine
     assert list_machine_facts(machine)["device memory"] == "14.6 GiB"

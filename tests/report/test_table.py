@@ -18,6 +18,7 @@ def rows(make_arm, make_failed_arm):
         ("Adapter file", "92.9 MB", ""),
         ("Peak memory", "10.31 GiB", "11.03 GiB reserved"),
         ("Seconds per step", "0.138 s", f"0.134 to 0.147 s, {write_n(290)}"),
+        ("Waiting for pictures", "0.123 %", f"at most 3.12 % of a step, {write_n(290)}"),
         ("Training loss", "0.1118", write_n(31)),
         (
             "Held-out loss",
@@ -29,6 +30,7 @@ def rows(make_arm, make_failed_arm):
             "\N{MINUS SIGN}0.0124 \N{PLUS-MINUS SIGN} 0.0011",
             write_n(256),
         ),
+        ("Best checkpoint", "step 1,200", f"held-out loss 0.1184, {write_n(128)}"),
         ("Trace hash", "9f31c07a", ""),
     ],
 )
@@ -50,6 +52,11 @@ def test_bars_are_relative_to_the_largest_and_factors_to_the_first(rows):
     assert (first.share, second.share) == (0.5, 1.0)
     assert first.times.startswith("1.00")
     assert second.times.startswith("2.00")
+
+
+def test_void_steps_are_told_where_there_were_any(make_arm):
+    (row,) = [r for r in make_rows([make_arm(skipped_steps=2)]) if r.label == "Training loss"]
+    assert row.cells[0].figure.detail == f"{write_n(31)}; fp16 overflow made 2 steps void"
 
 
 def test_losses_have_no_bars(rows):

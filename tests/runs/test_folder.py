@@ -1,9 +1,17 @@
 import pytest
+import torch
 
 from rasengan_xl.config.settings import RunSettings
 from rasengan_xl.errors import DamagedFileError, OutputError
 from rasengan_xl.runs.folder import RunFolder
-from rasengan_xl.runs.records import CheckpointLoss, StepRecord, standard_error
+from rasengan_xl.runs.provenance import describe_machine
+from rasengan_xl.runs.records import (
+    CheckpointLoss,
+    DatasetFacts,
+    ModelFacts,
+    StepRecord,
+    standard_error,
+)
 
 
 def record(step):
@@ -73,6 +81,34 @@ def test_the_newest_checkpoints_stay_and_come_first(tmp_path):
     assert list(folder.checkpoints()) == [1_000_000, 100]
     folder.put_aside_checkpoints(after=100)
     assert list(folder.checkpoints()) == [100]
+
+
+@pytest.fixture
+def begun_on_two(tmp_path):
+    """A run of two processes that was killed before its first checkpoint."""
+    folder = RunFolder(tmp_path / "run")
+    folder.start(RunSettings())
+    machine = describe_machine(torch.device("cpu"), processes=2)
+    facts = DatasetFacts(
+        source="mini",
+        revision=None,
+        found=2,
+        train=1,
+        held_out=1,
+        fingerprint="ab",
+        skipped={},
+        ignored_files={},
+        upscaled=0,
+        captions_cut=0,
+    )
+    folder.write_origin(machine, facts, ModelFacts(name="mini", revision=None, parts={}))
+    return folder
+
+
+def test_without_a_checkpoint_the_number_of_processes_tells_how_large_a_step_was(begun_on_two):
+    begun_on_two.check_resumable(RunSettings(), processes=2)
+    with pytest.raises(OutputError, match="a step was over 8 pictures, is over 4"):
+        begun_on_two.check_resumable(RunSettings(), processes=1)
 
 
 def test_a_used_folder_is_not_started_again(tmp_path):

@@ -1,10 +1,23 @@
 import os
 import signal
 import threading
+from dataclasses import replace
 
 import pytest
 
+from rasengan_xl.ranks import Ranks
+from rasengan_xl.runs.records import StepRecord
 from rasengan_xl.training.interruption import Stopped, stop_on_interrupt
+
+STEP = StepRecord(
+    step=1,
+    loss=0.5,
+    gradient_norm=1.0,
+    learning_rate=1e-4,
+    seconds=0.1,
+    idle_seconds=0.0,
+    peak_memory_gib=1.0,
+)
 
 
 def numbers(log):
@@ -80,6 +93,26 @@ def test_without_a_signal_everything_is_passed_on_and_work_that_is_left_is_close
     next(left)
     left.close()
     assert log == [0, "closed"]
+
+
+def test_a_signal_that_comes_while_processes_talk_stops_them_after_the_next_step(monkeypatch):
+    log, told = [], []
+
+    def gather(_, value):
+        told.append(value)
+        if len(told) == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return [value, []]
+
+    def steps():
+        for number in numbers(log):
+            yield replace(STEP, step=number + 1)
+
+    monkeypatch.setattr(Ranks, "gather", gather)
+    with pytest.raises(Stopped):
+        list(stop_on_interrupt(steps(), Ranks(count=2)))
+    assert told == [[], [signal.SIGTERM]], "the other one learns of it before any stops"
+    assert log == [0, 1, "closed"]
 
 
 def test_outside_the_main_thread_records_are_passed_on():

@@ -115,9 +115,12 @@ def test_a_process_that_is_killed_ends_the_job_within_a_minute_and_is_named(sett
     assert f"pid: {victim}" in errors
 
 
-def test_a_mistake_is_told_once(recipes, tmp_path):
+@pytest.mark.parametrize(
+    "mistake", ["dataset.source=/nowhere", 'adapter.targets=["nothing"]', "training.stepz=1"]
+)
+def test_a_mistake_is_told_once(recipes, tmp_path, mistake):
     _, two = recipes
-    process = start(TORCHRUN, two, tmp_path / "run", "--set", "dataset.source=/nowhere")
+    process = start(TORCHRUN, two, tmp_path / "run", "--set", mistake)
     _, errors = process.communicate(timeout=120)
     assert process.returncode != 0
     assert errors.count("error: ") == 1

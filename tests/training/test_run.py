@@ -6,6 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from rasengan_xl.adapters.files import begins_from_pure_noise
 from rasengan_xl.errors import OutputError
 from rasengan_xl.runs.folder import RunFolder
 from rasengan_xl.runs.records import RunSummary, StepRecord
@@ -104,6 +105,31 @@ def test_resuming_on_other_pictures_is_refused(settings, tmp_path, picture_folde
     (pictures / "00.txt").write_text("somebody else")
     with pytest.raises(OutputError, match="has changed since this run was begun"):
         list(run_training(chosen, folder, resume=True))
+
+
+def test_resuming_on_another_base_of_the_same_name_is_refused(settings, tmp_path, tiny_model):
+    base = shutil.copytree(tiny_model, tmp_path / "base")
+    chosen = settings(base_model=str(base))
+    folder = RunFolder(tmp_path / "run")
+    run = run_training(chosen, folder)
+    next(record for record in run if isinstance(record, StepRecord))
+    run.close()
+    scheduler = base / "scheduler" / "scheduler_config.json"
+    scheduler.write_text(scheduler.read_text().replace("0.012", "0.013"))
+    with pytest.raises(OutputError, match="scheduler of .* has changed since this run was begun"):
+        list(run_training(chosen, folder, resume=True))
+
+
+def test_an_adapter_says_that_it_was_trained_with_zero_terminal_snr(settings, tmp_path, tiny_model):
+    base = shutil.copytree(tiny_model, tmp_path / "base")
+    scheduler = base / "scheduler" / "scheduler_config.json"
+    scheduler.write_text(scheduler.read_text().replace('"epsilon"', '"v_prediction"'))
+    for name, asked in (("plain", None), ("zero", True)):
+        folder = RunFolder(tmp_path / name)
+        chosen = settings(base_model=str(base), objective={"zero_terminal_snr": asked})
+        list(run_training(chosen, folder))
+        for file in (folder.adapter_file, folder.best_adapter_file):
+            assert begins_from_pure_noise(file) is (asked is True)
 
 
 def test_resuming_where_there_is_no_run_is_refused(settings, tmp_path):

@@ -7,17 +7,25 @@ from typing import Any, cast
 from rasengan_xl.adapters.attach import Adapter
 from rasengan_xl.errors import AdapterError
 from rasengan_xl.runs.folder import ADAPTER_FILE
-from rasengan_xl.tensor_file import UNREADABLE, tensor_names, write_tensors
+from rasengan_xl.tensor_file import UNREADABLE, read_header, tensor_names, write_tensors
 
 _METADATA_KEY = "lora_adapter_metadata"
 _ADAPTER_NAME = "default"
+_ZERO_TERMINAL_SNR, _YES = "ss_zero_terminal_snr", "True"
+"""The entry of a file's header by which github.com/kohya-ss/sd-scripts tells the same."""
 
 
-def save_adapter(adapter: Adapter, file: Path) -> None:
+def save_adapter(adapter: Adapter, file: Path, *, zero_terminal_snr: bool = False) -> None:
     """Write the adapter, whole or not at all.
 
     Keys are PEFT's own (`unet.<layer>.lora_A.weight`); the header carries rank, alpha and
     DoRA, without which diffusers would take alpha to be the rank.
+
+    Args:
+        adapter: On its base.
+        file: Where to.
+        zero_terminal_snr: Note that it was trained to begin from pure noise, though its base was
+            not: it must be drawn with so.
     """
     tensors = {f"unet.{file_key(name)}": p for name, p in adapter.parameters.items()}
     unet: Any = adapter.unet
@@ -25,7 +33,14 @@ def save_adapter(adapter: Adapter, file: Path) -> None:
     kept = {name: value for name, value in config.items() if value is not None}
     description = {f"unet.{name}": _plain(value) for name, value in kept.items()}
     header = {_METADATA_KEY: json.dumps(description, indent=2, sort_keys=True)}
+    if zero_terminal_snr:
+        header[_ZERO_TERMINAL_SNR] = _YES
     write_tensors(file, tensors, header)
+
+
+def begins_from_pure_noise(file: Path) -> bool:
+    """Tell whether an adapter's file says that it was trained with zero terminal SNR."""
+    return read_header(file).get(_ZERO_TERMINAL_SNR) == _YES
 
 
 def file_key(parameter_name: str) -> str:

@@ -3,7 +3,10 @@
 Nothing heavy is imported before a verb needs it, so that help comes at once.
 """
 
+import os
 import sys
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -57,8 +60,20 @@ def train(
     from rasengan_xl.cli.verbs import show_training
     from rasengan_xl.config.recipe import load_recipe
 
-    settings = load_recipe(recipe, overrides or ())
+    with _first_of_this_machine_speaking():
+        settings = load_recipe(recipe, overrides or ())
     show_training(settings, out or Path("runs") / Path(recipe).stem, resume=resume)
+
+
+@contextmanager
+def _first_of_this_machine_speaking() -> Generator[None]:
+    """Under `torchrun`, have a mistake that all processes of a machine find told by one."""
+    try:
+        yield
+    except RasenganError as mistake:
+        if os.environ.get("LOCAL_RANK", "0") == "0":
+            raise
+        raise SharedError(str(mistake)) from mistake
 
 
 @app.command()

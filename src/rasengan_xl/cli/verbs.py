@@ -1,6 +1,7 @@
 """What each verb does with the records that the library yields: show them, and end rightly."""
 
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import cast
 
@@ -26,10 +27,27 @@ FAILED_STATUS = 1
 
 def show_comparison(settings: ComparisonSettings, folder: Path) -> None:
     """Run a comparison, show every arm's progress, write the page; exit 1 if an arm failed."""
+    from rasengan_xl.training.interruption import Stopped, stopping_at_once
+
     show_differences(settings)
+    try:
+        with stopping_at_once():
+            failed = _follow_comparison(settings, folder)
+    except Stopped as stop:
+        left = f"{folder} holds what was done so far" if folder.exists() else "nothing was written"
+        _say(f"Stopped: {left}; a comparison begins anew, in another --out")
+        sys.exit(stop.status)
+    page = write_report(folder)
+    console.print(f"The page is {page}", markup=False, highlight=False, soft_wrap=True)
+    if failed:
+        sys.exit(FAILED_STATUS)
+
+
+def _follow_comparison(settings: ComparisonSettings, folder: Path) -> list[str]:
+    """Run a comparison to its end; return the arms that failed."""
     failed: list[str] = []
-    with progress_board() as board:
-        for event in run_comparison(settings, folder):
+    with progress_board() as board, closing(run_comparison(settings, folder)) as events:
+        for event in events:
             if isinstance(event, ArmEnded):
                 board.finish(event.arm, "failed" if event.reason else "done")
                 if event.reason is not None:
@@ -38,10 +56,7 @@ def show_comparison(settings: ComparisonSettings, folder: Path) -> None:
             else:
                 arm = settings.arms.get(event.part)
                 board.show(event.record, event.part, arm.training.steps if arm else 0)
-    page = write_report(folder)
-    console.print(f"The page is {page}", markup=False, highlight=False, soft_wrap=True)
-    if failed:
-        sys.exit(FAILED_STATUS)
+    return failed
 
 
 def show_differences(settings: ComparisonSettings) -> None:
@@ -77,11 +92,18 @@ def show_training(settings: RunSettings, path: Path, *, resume: bool) -> None:
                     else:
                         board.show(record, steps=settings.training.steps)
         except Stopped as stop:
-            if ranks.is_first and folder.checkpoints():
-                _say(f"Stopped: {path} holds what was learnt so far; continue with --resume")
+            if ranks.is_first:
+                _say(_describe_stop(folder))
             sys.exit(stop.status)
     if ranks.is_first:
         _say_what_is_there(folder)
+
+
+def _describe_stop(folder: RunFolder) -> str:
+    if folder.checkpoints():
+        return f"Stopped: {folder.path} holds what was learnt so far; continue with --resume"
+    how = "continue with --resume" if folder.is_begun else "run the command again"
+    return f"Stopped before the first step: {how}"
 
 
 def _say_what_is_there(folder: RunFolder) -> None:

@@ -1,11 +1,12 @@
 """Run a comparison: every arm in a process of its own, then the pictures, then the result."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rasengan_xl.comparison.orders import Draw, Prepare, Train
+from rasengan_xl.comparison.orders import Draw, Order, Prepare, Train
 from rasengan_xl.comparison.process import WorkerFailedError, run_worker
 from rasengan_xl.comparison.result import RESULT_FILE, ArmResult, Comparison, picture_rows
 from rasengan_xl.config.comparison import differences
@@ -35,18 +36,18 @@ class ArmEnded:
 
 def run_comparison(
     settings: ComparisonSettings, folder: Path
-) -> Iterator[ComparisonProgress | ArmEnded]:
+) -> Generator[ComparisonProgress | ArmEnded]:
     """Train every arm, draw with each, and write `comparison.json` into the folder.
 
-    An arm that fails is recorded as failed, and the others go on.
+    An arm that fails is recorded as failed, and the others go on.  Closing the iterator stops the
+    worker.
 
     Raises:
         RasenganError: A mistake that would stop every arm; nothing has been written then.
     """
     refuse_used_folder(folder, "choose another --out")
     try:
-        for record in run_worker(Prepare(arms=settings.arms)):
-            yield ComparisonProgress("prepare", record)
+        yield from _follow("prepare", Prepare(arms=settings.arms))
     except WorkerFailedError as failure:
         raise RasenganError(str(failure)) from failure
     folder.mkdir(parents=True, exist_ok=True)
@@ -56,8 +57,7 @@ def run_comparison(
     for name, arm in settings.arms.items():
         order = Train(settings=arm, folder=_run(folder, name).path)
         try:
-            for record in run_worker(order, folder / "logs" / f"{name}.log"):
-                yield ComparisonProgress(name, record)
+            yield from _follow(name, order, folder / "logs" / f"{name}.log")
         except WorkerFailedError as failure:
             failures[name] = str(failure)
         yield ArmEnded(name, failures.get(name))
@@ -73,7 +73,7 @@ def run_comparison(
 
 def _draw(
     settings: ComparisonSettings, finished: list[str], folder: Path
-) -> Iterator[ComparisonProgress]:
+) -> Generator[ComparisonProgress]:
     order = Draw(
         settings=settings.arms[finished[0]],
         pictures=settings.pictures,
@@ -81,13 +81,18 @@ def _draw(
         folder=folder / "pictures",
     )
     try:
-        for record in run_worker(order, folder / "logs" / "draw.log"):
-            yield ComparisonProgress("draw", record)
+        yield from _follow("draw", order, folder / "logs" / "draw.log")
     except WorkerFailedError as failure:
         raise RasenganError(
             f"{folder}: the pictures could not be drawn: {failure}; "
             "`rasengan report` shows the numbers"
         ) from failure
+
+
+def _follow(part: str, order: Order, log: Path | None = None) -> Generator[ComparisonProgress]:
+    with closing(run_worker(order, log)) as records:
+        for record in records:
+            yield ComparisonProgress(part, record)
 
 
 def _collect(settings: ComparisonSettings, failures: dict[str, str], folder: Path) -> Comparison:
@@ -137,9 +142,12 @@ def _describe_arm(
             "peak_memory_reserved_gib": summary.peak_memory_reserved_gib,
             "memory_kind": summary.memory_kind,
             "seconds_per_step": summary.seconds_per_step,
+            "loader_idle_share": summary.loader_idle_share,
             "training_loss": summary.training_loss,
             "training_loss_steps": summary.training_loss_steps,
+            "skipped_steps": summary.skipped_steps,
             "held_out_loss": summary.held_out_loss,
+            "best": summary.best,
             "trace_hash": summary.trace_hash,
         }
     )

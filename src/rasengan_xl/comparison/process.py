@@ -1,16 +1,19 @@
 """Start a worker, pass its progress on, and say how it ended."""
 
+import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Generator
+from contextlib import closing, suppress
 from pathlib import Path
 
 from rasengan_xl.comparison.orders import USER_ERROR_STATUS, Order, decode_line
 from rasengan_xl.runs.records import StageProgress, StepRecord
 
 _LONGEST_REASON = 300
+_SECONDS_TO_SAVE = 20.0
+"""Which a worker has when it is stopped."""
 
 
 class WorkerFailedError(Exception):
@@ -22,7 +25,7 @@ class WorkerFailedError(Exception):
         """Whether the user can mend it: the reason then names what and how."""
 
 
-def run_worker(order: Order, log: Path | None = None) -> Iterator[StageProgress | StepRecord]:
+def run_worker(order: Order, log: Path | None = None) -> Generator[StageProgress | StepRecord]:
     """Have an order carried out in a process of its own, yielding its progress.
 
     Args:
@@ -57,8 +60,8 @@ def run_worker(order: Order, log: Path | None = None) -> Iterator[StageProgress 
                     yield answer
             process.wait()
         finally:
-            _stop(process)
-            process.stdout.close()
+            with closing(process.stdout):
+                _stop(process)
             errors.seek(0)
             said = errors.read()
             if log is not None and said and process.returncode:
@@ -74,11 +77,12 @@ def _stop(process: subprocess.Popen[str]) -> None:
     """End a worker whose progress nobody reads any more, giving it time to save."""
     if process.poll() is not None:
         return
-    process.send_signal(2)
+    process.send_signal(signal.SIGINT)
     try:
-        process.wait(timeout=20)
-    except subprocess.TimeoutExpired:
-        process.kill()
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(_SECONDS_TO_SAVE)
+    finally:  # a second Ctrl-C breaks off the waiting
+        process.kill()  # does nothing to one that has ended
         process.wait()
 
 

@@ -5,7 +5,15 @@ from typing import Any, Literal
 
 from rasengan_xl.config.settings import PictureSettings
 from rasengan_xl.runs.folder import write_whole
-from rasengan_xl.runs.records import DatasetFacts, HeldOutLoss, Machine, Record, SecondsPerStep
+from rasengan_xl.runs.records import (
+    BestCheckpoint,
+    DatasetFacts,
+    HeldOutLoss,
+    IdleShare,
+    Machine,
+    Record,
+    SecondsPerStep,
+)
 
 RESULT_FILE = "comparison.json"
 BASE = "base"
@@ -37,11 +45,16 @@ class ArmResult(Record):
     """CUDA only: most memory reserved by the allocator."""
     memory_kind: Literal["cuda allocated", "process resident"] | None = None
     seconds_per_step: SecondsPerStep | None = None
+    loader_idle_share: IdleShare | None = None
     training_loss: float | None = None
     """Mean over the last tenth of the steps."""
     training_loss_steps: int | None = None
     """How many steps that mean is over."""
+    skipped_steps: int | None = None
+    """Steps that fp16 overflow made void."""
     held_out_loss: HeldOutLoss | None = None
+    best: BestCheckpoint | None = None
+    """Absent also when no checkpoint was measured."""
     trace_hash: str | None = None
     """Hash over the pictures, timesteps and noise that were seen, in order."""
 

@@ -3,8 +3,10 @@
 The order comes on standard input; progress goes to standard output, one JSON object a line.
 """
 
+import os
 import sys
 from collections.abc import Iterator
+from typing import TextIO
 
 from rasengan_xl.adapters.attach import check_targets
 from rasengan_xl.comparison.orders import (
@@ -18,7 +20,7 @@ from rasengan_xl.comparison.orders import (
 )
 from rasengan_xl.comparison.pictures import draw_comparison
 from rasengan_xl.dataset.encoded import encode_dataset
-from rasengan_xl.errors import AdapterError, RasenganError
+from rasengan_xl.errors import AdapterError, DeviceError, RasenganError
 from rasengan_xl.runs.folder import RunFolder
 from rasengan_xl.runs.records import StageProgress, StepRecord
 from rasengan_xl.sdxl.components import load_unet_shape
@@ -26,6 +28,7 @@ from rasengan_xl.sdxl.compute import choose_compute
 from rasengan_xl.sdxl.model_folder import find_model
 from rasengan_xl.sdxl.noise_schedule import load_noise_schedule
 from rasengan_xl.training.interruption import Stopped, stop_on_interrupt
+from rasengan_xl.training.optimizer import check_optimizer
 from rasengan_xl.training.run import run_training
 
 
@@ -43,13 +46,14 @@ def carry_out(order: Prepare | Train | Draw) -> Iterator[StageProgress | StepRec
 def _prepare(order: Prepare) -> Iterator[StageProgress]:
     """Find what would stop any arm before the first begins; encode each dataset once."""
     for name, settings in order.arms.items():
-        choose_compute(settings.compute)
+        compute = choose_compute(settings.compute)
         model = find_model(settings.base_model, settings.base_revision)
         load_noise_schedule(model, zero_terminal_snr=settings.objective.zero_terminal_snr)
         try:
+            check_optimizer(settings.training, compute.device)
             check_targets(load_unet_shape(model), settings.adapter.targets)
-        except AdapterError as error:
-            raise AdapterError(f"arms.{name}: {error}") from error
+        except (AdapterError, DeviceError) as error:
+            raise type(error)(f"arms.{name}: {error}") from error
     for settings in order.arms.values():  # what an earlier arm encoded comes from the cache
         model = find_model(settings.base_model, settings.base_revision)
         yield from encode_dataset(settings, model, choose_compute(settings.compute))
@@ -57,8 +61,7 @@ def _prepare(order: Prepare) -> Iterator[StageProgress]:
 
 def main() -> None:
     """Read one order, carry it out, and report on standard output."""
-    answers = sys.stdout
-    sys.stdout = sys.stderr  # whatever a library prints must not be taken for an answer
+    answers = _take_standard_output()
     order = ORDERS.validate_json(sys.stdin.read())
     try:
         for record in stop_on_interrupt(carry_out(order)):
@@ -69,6 +72,14 @@ def main() -> None:
         sys.exit(USER_ERROR_STATUS)
     except Stopped as stop:
         sys.exit(stop.status)
+
+
+def _take_standard_output() -> TextIO:
+    """Lead what libraries print, in Python or C, to standard error: it is no answer."""
+    answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    sys.stdout = sys.stderr
+    return answers
 
 
 if __name__ == "__main__":

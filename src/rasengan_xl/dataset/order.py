@@ -2,14 +2,17 @@
 
 from collections import defaultdict
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from functools import lru_cache
+from typing import cast
 
 import torch
 
 from rasengan_xl.sdxl.draws import keyed_generator
 
+EPOCHS_KEPT = 2
+"""Orders of epochs that are remembered: a step, and those read ahead, seldom span more."""
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+
 class PictureOrder:
     """The endless order of pictures: epochs end to end, cut into steps of equal length.
 
@@ -18,39 +21,47 @@ class PictureOrder:
     each size makes up mixed steps, which are computed size by size.
     """
 
-    sizes: Sequence[Hashable]
-    """Of each picture."""
-    per_step: int
-    """Pictures in an optimizer step, over all micro-batches and processes."""
-    seed: int
+    def __init__(self, *, sizes: Sequence[Hashable], per_step: int, seed: int) -> None:
+        """Lay down what the order depends on.
+
+        Args:
+            sizes: Of each picture.
+            per_step: Pictures in an optimizer step, over all micro-batches and processes.
+            seed: Of the run.
+        """
+        self._sizes = sizes
+        self._per_step = per_step
+        self._seed = seed
+        # To arrange 100,000 pictures takes longer than a step; threads may ask at once.
+        self._arranged = lru_cache(maxsize=EPOCHS_KEPT)(self._arrange)
 
     def rows(self, step: int) -> list[int]:
         """Return the pictures of an optimizer step; steps count from 1."""
-        count = len(self.sizes)
-        places = range((step - 1) * self.per_step, step * self.per_step)
+        count = len(self._sizes)
+        places = range((step - 1) * self._per_step, step * self._per_step)
         epochs = {place // count for place in places}
-        orders = {epoch: self._arrange(epoch) for epoch in epochs}
+        orders = {epoch: self._arranged(epoch) for epoch in epochs}
         return [orders[place // count][place % count] for place in places]
 
     def _arrange(self, epoch: int) -> list[int]:
         """Order the pictures of an epoch so that whole steps within it have one size."""
-        count = len(self.sizes)
-        generator = keyed_generator(self.seed, "order", epoch)
+        count = len(self._sizes)
+        generator = keyed_generator(self._seed, "order", epoch)
         shuffled = _shuffle(range(count), generator)
-        if len(set(self.sizes)) == 1:
+        if len(set(self._sizes)) == 1:
             return shuffled
         by_size: dict[Hashable, list[int]] = defaultdict(list)
         for row in shuffled:
-            by_size[self.sizes[row]].append(row)
+            by_size[self._sizes[row]].append(row)
         # Groups come in order of first appearance, so the rest is shuffled, and like with like.
-        uniform, rest = _cut_into_steps(list(by_size.values()), self.per_step)
+        uniform, rest = _cut_into_steps(list(by_size.values()), self._per_step)
 
         # The first places complete the step in which the epoch before this one ended.
-        head = min(-epoch * count % self.per_step, count)
+        head = min(-epoch * count % self._per_step, count)
         while len(rest) < head:
             rest += uniform.pop()
-        mixed = [rest[i : i + self.per_step] for i in range(head, len(rest), self.per_step)]
-        tail = mixed.pop() if mixed and len(mixed[-1]) < self.per_step else []
+        mixed = [rest[i : i + self._per_step] for i in range(head, len(rest), self._per_step)]
+        tail = mixed.pop() if mixed and len(mixed[-1]) < self._per_step else []
         steps = [*uniform, *mixed]
         ordered = [row for place in _shuffle(range(len(steps)), generator) for row in steps[place]]
         return [*rest[:head], *ordered, *tail]
@@ -68,4 +79,5 @@ def _cut_into_steps(groups: list[list[int]], length: int) -> tuple[list[list[int
 
 
 def _shuffle(items: range, generator: torch.Generator) -> list[int]:
-    return [items[int(place)] for place in torch.randperm(len(items), generator=generator)]
+    places = cast("list[int]", torch.randperm(len(items), generator=generator).tolist())
+    return [items[place] for place in places]

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from rasengan_xl.adapters.files import find_adapter
+from rasengan_xl.adapters.files import begins_from_pure_noise, find_adapter
 from rasengan_xl.config.settings import ComputeSettings, PictureSettings
 from rasengan_xl.errors import AdapterError
 from rasengan_xl.generation.drawing import draw_pictures, list_requests
@@ -50,20 +50,31 @@ def find_ground(adapter: Path, base_model: str | None) -> Ground:
     Raises:
         AdapterError: Neither is known.
     """
-    folder = RunFolder(adapter if adapter.is_dir() else adapter.parent)
-    known = folder.read_settings() if folder.settings_file.exists() else None
+    folder = _find_run(adapter)
+    known = folder.read_settings() if folder.is_begun else None
     if known is None and base_model is None:
         raise AdapterError(
             f"{adapter}: no {folder.settings_file.name} beside it tells the base model; "
             "name it with --base"
         )
+    if known:
+        from_pure_noise = known.objective.zero_terminal_snr is True
+    else:
+        from_pure_noise = begins_from_pure_noise(find_adapter(adapter))
     return Ground(
         base_model=base_model or (known.base_model if known else ""),
         base_revision=known.base_revision if known and base_model is None else None,
         compute=known.compute if known else ComputeSettings(),
         resolution=known.dataset.resolution if known else None,
-        zero_terminal_snr=bool(known and known.objective.zero_terminal_snr),
+        zero_terminal_snr=from_pure_noise,
     )
+
+
+def _find_run(adapter: Path) -> RunFolder:
+    """Find the folder of the run that an adapter is the last or the best of."""
+    place = (adapter if adapter.is_dir() else adapter.parent).resolve()
+    around = RunFolder(place.parent)
+    return around if place == around.best_adapter_file.parent else RunFolder(place)
 
 
 def draw_pairs(

@@ -7,6 +7,7 @@ from rasengan_xl.report.numbers import (
     write_bytes,
     write_compact,
     write_count,
+    write_counted,
     write_error,
     write_gib,
     write_loss,
@@ -72,12 +73,23 @@ def measure_seconds(arm: ArmResult) -> Figure | None:
     return Figure(value=write_seconds(seconds.median), detail=detail, size=seconds.median)
 
 
+def measure_idleness(arm: ArmResult) -> Figure | None:
+    """Return the share of the steps' time that went by waiting for pictures."""
+    idle = arm.loader_idle_share
+    if idle is None:
+        return None
+    detail = f"at most {write_share(idle.largest)} of a step, {write_n(idle.n)}"
+    return Figure(value=write_share(idle.mean), detail=detail, exact=f"{idle.mean}")
+
+
 def measure_training_loss(arm: ArmResult) -> Figure | None:
-    """Return the mean loss of the last steps, and of how many."""
+    """Return the mean loss of the last steps, of how many, and how many steps were void."""
     if arm.training_loss is None:
         return None
     steps = arm.training_loss_steps
     detail = write_n(steps) if steps is not None else "n unknown"
+    if arm.skipped_steps:
+        detail += f"; fp16 overflow made {write_counted(arm.skipped_steps, 'step')} void"
     return Figure(value=write_loss(arm.training_loss), detail=detail)
 
 
@@ -104,6 +116,15 @@ def measure_change(arm: ArmResult) -> Figure | None:
         value=write_with_error(loss.difference, loss.difference_standard_error),
         detail=write_n(loss.n),
     )
+
+
+def name_best(arm: ArmResult) -> Figure | None:
+    """Return at which checkpoint the held-out loss was lowest, and how low."""
+    best = arm.best
+    if best is None:
+        return None
+    detail = f"held-out loss {write_loss(best.loss)}, {write_n(best.n)}"
+    return Figure(value=f"step {write_count(best.step)}", detail=detail)
 
 
 def name_trace(arm: ArmResult) -> Figure | None:

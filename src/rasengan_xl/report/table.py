@@ -10,10 +10,12 @@ from rasengan_xl.report.measurements import (
     measure_adapter,
     measure_change,
     measure_held_out_loss,
+    measure_idleness,
     measure_memory,
     measure_parameters,
     measure_seconds,
     measure_training_loss,
+    name_best,
     name_trace,
 )
 from rasengan_xl.report.numbers import MISSING, write_n, write_times
@@ -55,6 +57,7 @@ def make_rows(arms: Sequence[ArmResult]) -> list[Row]:
             measure_memory,
         ),
         ("Seconds per step", "median; p25 to p75; n steps after warm-up", measure_seconds),
+        ("Waiting for pictures", "share of the time of n steps after warm-up", measure_idleness),
         ("Training loss", "mean over the last n steps", measure_training_loss),
         (
             "Held-out loss",
@@ -65,6 +68,11 @@ def make_rows(arms: Sequence[ArmResult]) -> list[Row]:
             "Change in held-out loss",
             "adapted minus base, paired, with its standard error; lower is better",
             measure_change,
+        ),
+        (
+            "Best checkpoint",
+            "lowest held-out loss on the way, over the first n entries of the table",
+            name_best,
         ),
         ("Trace hash", "of the pictures, timesteps and noise that were seen", name_trace),
     )

@@ -101,7 +101,9 @@ class RunFolder:
             OutputError: There is no run here, or settings that matter have changed; all are named.
         """
         begun = self.read_settings()
-        begun_batch = self._begun_batch() or global_batch(begun, processes)
+        if (begun_batch := self._begun_batch()) is None:
+            begun_on = read_record(Machine, self.machine_file) if self.has_origin else None
+            begun_batch = global_batch(begun, begun_on.processes if begun_on else processes)
         if changes := explain_changes(begun, settings, begun_batch, processes):
             raise OutputError(
                 f"{self.path}: was begun with other settings: {changes}; "
@@ -117,20 +119,26 @@ class RunFolder:
                     return int(header[BATCH_HEADER])
         return None
 
-    def check_dataset(self, now: DatasetFacts) -> None:
-        """Refuse to continue a run on other pictures than it was begun with.
+    def check_origin(self, dataset: DatasetFacts, model: ModelFacts) -> None:
+        """Refuse to continue a run on other pictures, or another base, than it was begun with.
 
         Raises:
-            OutputError: The dataset has changed.
+            OutputError: Files behind an unchanged name have changed.
         """
-        if not self.dataset_file.exists():
-            return  # it was stopped before it had seen any
-        begun = read_record(DatasetFacts, self.dataset_file)
-        if begun.fingerprint != now.fingerprint:
-            raise OutputError(
-                f"{self.path}: the dataset {now.source} has changed since this run was begun "
-                f"(see {self.dataset_file.name}); start anew with another --out"
-            )
+        if self.dataset_file.exists():  # else it was stopped before it had seen any
+            begun = read_record(DatasetFacts, self.dataset_file)
+            if begun.fingerprint != dataset.fingerprint:
+                raise self._changed(f"the dataset {dataset.source}", self.dataset_file)
+        if self.model_file.exists():
+            parts = read_record(ModelFacts, self.model_file).parts
+            if changed := [part for part, now in model.parts.items() if parts.get(part) != now]:
+                raise self._changed(f"{', '.join(changed)} of {model.name}", self.model_file)
+
+    def _changed(self, what: str, seen_in: Path) -> OutputError:
+        return OutputError(
+            f"{self.path}: {what} has changed since this run was begun (see {seen_in.name}); "
+            "restore it, or start anew with another --out"
+        )
 
     def read_settings(self) -> RunSettings:
         """Read back what the run depends on."""
@@ -138,7 +146,8 @@ class RunFolder:
             return RunSettings.model_validate_json(self.settings_file.read_text(encoding="utf-8"))
         except FileNotFoundError as error:
             raise OutputError(
-                f"{self.path}: holds no run (no {self.settings_file.name})"
+                f"{self.path}: holds no run (no {self.settings_file.name}); name the folder of "
+                "one, or leave --resume out"
             ) from error
         except (OSError, ValidationError) as error:
             raise OutputError(f"{self.settings_file}: is not a run's settings") from error

@@ -120,4 +120,4 @@ def share_state(state: TrainingState, folder: RunFolder, ranks: Ranks) -> None:
 
 def _give_out(state: TrainingState, file: Path) -> None:
     with state.given.in_place():
-        save_adapter(state.adapter, file)
+        save_adapter(state.adapter, file, zero_terminal_snr=state.zero_terminal_snr)

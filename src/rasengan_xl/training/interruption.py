@@ -2,7 +2,7 @@
 
 import signal
 import threading
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any, TypeVar
@@ -56,25 +56,54 @@ def stop_on_interrupt(
 
 
 def _is_to_stop(item: object, received: list[int], ranks: Ranks) -> bool:
-    if isinstance(item, StepRecord):  # here all processes are at the same place
-        told = [number for numbers in ranks.gather(received) for number in numbers]
-        received.extend(told[:1])
-    return bool(received)
+    if ranks.count == 1 or not isinstance(item, StepRecord):
+        return bool(received)
+    # Here all processes are at the same place.  What was told decides, not what has been received:
+    # a signal that comes while they talk is known to this process alone, until the next step.
+    told = [number for numbers in ranks.gather(list(received)) for number in numbers]
+    if told and not received:
+        received.append(told[0])
+    return bool(told)
+
+
+@contextmanager
+def stopping_at_once() -> Generator[None]:
+    """Raise at the first signal, wherever the work in the block is; the next has its usual effect.
+
+    For work that has nothing of its own to save, such as waiting for other processes.
+
+    Raises:
+        Stopped: A signal came.
+    """
+
+    def stop(number: int) -> None:
+        raise Stopped(number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    with _catching_the_first_signal(stop):
+        yield
 
 
 @contextmanager
 def _noting_signals() -> Generator[list[int]]:
     """Note the first signal that comes; after it, the next one has its usual effect."""
     received: list[int] = []
+    with _catching_the_first_signal(received.append):
+        yield received
 
-    def note(number: int, _frame: FrameType | None) -> None:
-        received.append(number)
+
+@contextmanager
+def _catching_the_first_signal(react: Callable[[int], None]) -> Generator[None]:
+    def catch(number: int, _frame: FrameType | None) -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        react(number)
 
-    before = {number: signal.signal(number, note) for number in SIGNALS}
+    before = {number: signal.signal(number, catch) for number in SIGNALS}
     try:
-        yield received
+        yield
     finally:
         for number, handler in before.items():
             signal.signal(number, signal.SIG_DFL if handler is None else handler)

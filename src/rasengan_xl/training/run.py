@@ -140,10 +140,11 @@ def _assemble(
 ) -> Run:
     """Load the UNet and put everything together."""
     compute, schedule, ranks = footing.compute, footing.schedule, footing.ranks
-    unet = load_unet(footing.model, compute, settings.adapter.base_precision)
-    if settings.training.gradient_checkpointing:
-        unet.enable_gradient_checkpointing()
-    adapter = attach_adapter(unet, settings.adapter, settings.seed)
+    with ranks.together():
+        unet = load_unet(footing.model, compute, settings.adapter.base_precision)
+        if settings.training.gradient_checkpointing:
+            unet.enable_gradient_checkpointing()
+        adapter = attach_adapter(unet, settings.adapter, settings.seed)
     _refuse_disagreement(adapter, dataset, ranks)
     task = Task(
         stream=build_stream(dataset.train, settings, len(schedule.alpha_bars), ranks),
@@ -174,6 +175,7 @@ def _new_state(
         given=GivenWeights(adapter.parameters, optimizer, settings.training.ema_decay),
         global_batch=global_batch(settings, ranks.count),
         precision=str(compute.dtype).removeprefix("torch."),
+        zero_terminal_snr=settings.objective.zero_terminal_snr is True,
     )
 
 
@@ -181,11 +183,12 @@ def _refuse_disagreement(adapter: Adapter, dataset: EncodedDataset, ranks: Ranks
     """Refuse a job whose processes would not do the same."""
     weights = digest_tensors({name: p.detach() for name, p in adapter.parameters.items()})
     for what, value in (("pictures", dataset.facts.fingerprint), ("first weights", weights)):
-        if len(set(ranks.gather(value))) > 1:
-            raise RasenganError(
-                f"the processes of this job have different {what}: give them all the same files "
-                "and the same versions of every package"
-            )
+        with ranks.together():
+            if len(set(ranks.gather(value))) > 1:
+                raise RasenganError(
+                    f"the processes of this job have different {what}: give them all the same "
+                    "files and the same versions of every package"
+                )
 
 
 def _begin(run: Run, model: ModelFolder, *, resume: bool) -> Iterator[StageProgress]:
@@ -193,15 +196,16 @@ def _begin(run: Run, model: ModelFolder, *, resume: bool) -> Iterator[StageProgr
     ranks, folder = run.task.ranks, run.folder
     notes: list[str] = []
     with ranks.together():
+        base = model.facts()
         if ranks.is_first and resume:
-            folder.check_dataset(run.dataset.facts)
+            folder.check_origin(run.dataset.facts, base)
             notes = restore_checkpoint(run.state, folder)
             folder.keep_settings(run.settings)  # harmless ones may be other than before
         elif ranks.is_first:
             folder.start(run.settings)
         if ranks.is_first:
             machine = describe_machine(run.task.compute.device, ranks.count)
-            folder.write_origin(machine, run.dataset.facts, model.facts())
+            folder.write_origin(machine, run.dataset.facts, base)
     share_state(run.state, folder, ranks)
     for note in notes:
         yield StageProgress(stage="go back", done=1, total=1, note=note)

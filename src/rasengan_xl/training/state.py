@@ -47,6 +47,8 @@ class TrainingState:
     """Pictures that all processes together see in an optimizer step."""
     precision: str = ""
     """Of the base and of arithmetic, such as `float16`."""
+    zero_terminal_snr: bool = False
+    """Whether the adapter learns to begin from pure noise, though its base was trained not to."""
 
     def save(self, file: Path) -> None:
         """Write the state, whole or not at all.
