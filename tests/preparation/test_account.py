@@ -194,6 +194,6 @@ def test_a_folder_that_cannot_be_written_is_one_clear_line(tmp_path: Path, monke
     def fail(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("rasengan_xl.preparation.files.write_whole", fail)
-    with pytest.raises(OutputError, match=r"cannot be written \(No space left on device\)"):
+    monkeypatch.setattr("os.fsync", fail)
+    with pytest.raises(OutputError, match="cannot be written: No space left on device; free"):
         write(tmp_path / "out", picture(0))
