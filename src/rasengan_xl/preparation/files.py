@@ -1,8 +1,10 @@
 """The folder in which a dataset's account is kept: records, summary and contact sheets."""
 
+import os
 import re
 from collections import defaultdict
 from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from io import BytesIO
 from math import ceil
@@ -13,6 +15,7 @@ from PIL import Image
 from rasengan_xl.dataset.buckets import Bucket
 from rasengan_xl.dataset.crops import apply_crop
 from rasengan_xl.dataset.plan import PicturePlan, PlannedPicture
+from rasengan_xl.dataset.prefetch import prefetch
 from rasengan_xl.errors import OutputError
 from rasengan_xl.preparation.account import Account
 from rasengan_xl.preparation.contact_sheets import (
@@ -40,6 +43,8 @@ MOST_SHOWN = 20 * PICTURES_PER_SHEET
 
 _SHEET_NAME = re.compile(r"\d+x\d+(-\d+-of-\d+)?\.png")
 _BLUE, _ORANGE, _GREEN, _GREY = "#2f6f9f", "#b8651b", "#4d7c3a", "#8a8378"
+
+_THREADS = min(8, os.cpu_count() or 1)
 
 Shown = tuple[PictureRecord, PlannedPicture]
 
@@ -99,10 +104,11 @@ def write_account(
     done = 0
     for page in pages:
         tiles: list[Tile] = []
-        for shown in page.shown:
-            yield StageProgress(stage="draw contact sheets", done=done, total=total)
-            tiles.append(_make_tile(*shown, background))
-            done += 1
+        with closing(_make_tiles(page.shown, background)) as made:
+            for tile in made:
+                yield StageProgress(stage="draw contact sheets", done=done, total=total)
+                tiles.append(tile)
+                done += 1
         sheet = draw_sheet(tiles, page.bucket, page.title, page.subtitle)
         write_bytes_whole(sheets / page.file_name, _encode(sheet))
         written.append(sheets / page.file_name)
@@ -161,6 +167,10 @@ def _describe_bucket(members: Sequence[Shown], shown: int) -> str:
     parts += [f"the first of {crops} crops of each"] if crops > 1 else []
     parts += [f"{shown:,} of {len(members):,} shown"] if shown < len(members) else []
     return "   ·   ".join(parts)
+
+
+def _make_tiles(shown: Sequence[Shown], background: str) -> Generator[Tile]:
+    return prefetch(lambda each: _make_tile(*each, background), shown, ahead=8, threads=_THREADS)
 
 
 def _make_tile(record: PictureRecord, planned: PlannedPicture, background: str) -> Tile:
