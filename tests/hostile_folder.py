@@ -147,5 +147,7 @@ def fill_hostile_folder(folder: Path) -> None:
     put(folder, "piped words.png", PNG, None)
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind("socket.png")
+    put(folder, "a disk.png", b"")
+    os.truncate(folder / "a disk.png", 2**31)
     (folder / os.fsdecode(b"\xff\xfe.png")).write_bytes(PNG)
     (folder / os.fsdecode(b"\xff\xfe.txt")).write_bytes(b"a ninja")

@@ -173,6 +173,7 @@ def test_everything_in_a_hostile_folder_is_used_or_skipped_and_told(
     reasons |= dict.fromkeys(OUT_OF_PLACE, "no regular file")
     reasons |= dict.fromkeys(("one pixel.png", "tall.png"), "too small")
     reasons |= {"piped words.png": "unreadable caption", "closed": "unreadable folder"}
+    reasons["a disk.png"] = "unreadable file"
     reasons["header only.jpg"] = records["header only.jpg"]["reason"]  # Pillow's choice
     skipped = {name: one for name, one in records.items() if one["outcome"] == "skipped"}
     assert {name: one["reason"] for name, one in skipped.items()} == reasons

@@ -53,6 +53,7 @@ def test_whatever_lies_in_a_folder_is_used_or_counted(open_dataset, hostile: Pat
     reasons |= {name: reason for name, (_, reason) in BAD_PICTURES.items()}
     reasons |= dict.fromkeys(OUT_OF_PLACE, "no regular file")
     reasons["piped words.png"] = "unreadable caption"
+    reasons["a disk.png"] = "unreadable file"
     reasons["header only.jpg"] = skipped["header only.jpg"].reason  # Pillow's choice
     assert {name: picture.reason for name, picture in skipped.items()} == reasons
     for name, picture in skipped.items():

@@ -10,6 +10,7 @@ from rasengan_xl.errors import DatasetError
 from rasengan_xl.sources.candidates import Fault
 from rasengan_xl.sources.caption_reading import check_captions, texts_of
 from rasengan_xl.sources.names import one_line, printable
+from rasengan_xl.sources.picture_files import read_picture_file
 
 _open_address = cast("Any", fsspec.open)  # the library carries no types
 
@@ -32,10 +33,7 @@ def read_picture_cell(cell: object, folder: Path | None) -> bytes:
     if isinstance(cell, str) and "://" in cell:
         return _fetch(cell)
     if isinstance(cell, str) and cell and "\0" not in cell:
-        file = Path(folder or "", cell)
-        if file.exists() and not file.is_file():  # To open a pipe is to wait for ever.
-            raise OSError(f"the cell names {printable(cell)}, which is no file")
-        return file.read_bytes()
+        return read_picture_file(Path(folder or "", cell))
     raise OSError("the cell holds no picture and names no file")
 
 
