@@ -73,8 +73,8 @@ def measure(settings: RunSettings, store: Path, *, small: bool) -> dict[str, obj
         alpha_bars=architecture.build_scheduler().alphas_cumprod, prediction_type="epsilon"
     )
     shape = shape_of(settings.dataset.resolution, compute.dtype, small=small)
-    write_store(store, PICTURES, shape)
-    pictures = open_pictures(store, PICTURES, shape)
+    write_store(store, PICTURES, PICTURES, shape)
+    pictures = open_pictures(store, PICTURES, PICTURES, shape)
     task = Task(
         stream=build_stream(pictures, settings, len(schedule.alpha_bars), ALONE),
         objective=build_objective(schedule, settings.objective).to(compute.device),

@@ -40,14 +40,15 @@ def main() -> None:
     """Write the store if it is not there, read steps from it, and say what that cost."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--pictures", type=int, default=100_000)
+    parser.add_argument("--captions", type=int, default=10_000)
     parser.add_argument("--batch-size", type=int, default=8)
     parser.add_argument("--steps", type=int, default=1000)
     parser.add_argument("--folder", type=Path, required=True)
     told = parser.parse_args()
     before = resident_gib()
-    write_store(told.folder, told.pictures, SHAPE)
+    write_store(told.folder, told.pictures, told.captions, SHAPE)
     begun = time.perf_counter()
-    pictures = open_pictures(told.folder, told.pictures, SHAPE)
+    pictures = open_pictures(told.folder, told.pictures, told.captions, SHAPE)
     seconds_to_open = time.perf_counter() - begun
     training = {"batch_size": told.batch_size, "accumulation": 1}
     stream = build_stream(pictures, validate_run({"training": training}, "benchmark"), 1000, ALONE)
@@ -57,6 +58,7 @@ def main() -> None:
     seconds = time.perf_counter() - begun
     answer = {
         "pictures": told.pictures,
+        "captions": told.captions,
         "seconds_to_open": seconds_to_open,
         "pictures_per_second": told.steps * told.batch_size / seconds,
         "resident_gib_before": before,

@@ -24,23 +24,31 @@ class Shape:
     """Of captions; latents are float32."""
 
 
-def write_store(folder: Path, count: int, shape: Shape) -> None:
-    """Write as many random pictures with a caption each, unless they are there."""
+def write_store(folder: Path, pictures: int, captions: int, shape: Shape) -> None:
+    """Write as many random pictures and captions, unless they are there.
+
+    One draw is rolled for every entry, since drawing each anew would take longer than writing.
+    """
     if (folder / "complete").exists():
         return
-    latents, prompts = ShardWriter(folder / "latents"), ShardWriter(folder / "prompts")
-    for row in range(count):
-        mean = torch.randn(4, shape.latent_side, shape.latent_side)
-        latents.add(f"{row}", {"mean": mean, "deviation": mean.abs()})
-        states = torch.randn(shape.tokens, shape.text_width, dtype=shape.dtype)
-        prompts.add(f"{row}", {"states": states, "pooled": states[0, : shape.pooled_width].clone()})
+    torch.manual_seed(0)
+    mean = torch.randn(4, shape.latent_side, shape.latent_side)
+    latents = ShardWriter(folder / "latents")
+    for row in range(pictures):
+        latents.add(f"{row}", {"mean": mean.roll(row), "deviation": mean.abs()})
     latents.close()
+    states = torch.randn(shape.tokens, shape.text_width, dtype=shape.dtype)
+    prompts = ShardWriter(folder / "prompts")
+    for row in range(captions):
+        turned = states.roll(row)
+        pooled = turned[0, : shape.pooled_width].clone()
+        prompts.add(f"{row}", {"states": turned, "pooled": pooled})
     prompts.close()
     (folder / "complete").touch()
 
 
-def open_pictures(folder: Path, count: int, shape: Shape) -> EncodedPictures:
-    """Open the store as a run does."""
+def open_pictures(folder: Path, count: int, captions: int, shape: Shape) -> EncodedPictures:
+    """Open the store as a run does; pictures share captions if there are fewer of them."""
     latents = TensorStore(folder / "latents", ("mean", "deviation"))
     prompts = TensorStore(folder / "prompts", ("states", "pooled"))
     latents.open()
@@ -52,7 +60,7 @@ def open_pictures(folder: Path, count: int, shape: Shape) -> EncodedPictures:
                 name=f"{row}.png",
                 digest=f"{row:064d}",
                 crops=(EncodedCrop(f"{row}", numbers),),
-                wordings=(f"{row}",),
+                wordings=(f"{row % captions}",),
             )
             for row in range(count)
         ],

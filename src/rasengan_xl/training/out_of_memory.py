@@ -105,7 +105,7 @@ class MemoryWatch:
         return cheapest_remedies(situation)
 
     def _word(self, remedy: Remedy) -> str:
-        told = f"{remedy.action} saves about {remedy.saves_gib:.2f} GiB ({remedy.price})"
+        told = f"{remedy.action} saves at least {remedy.saves_gib:.2f} GiB ({remedy.price})"
         in_new_run = self.can_resume and not set(remedy.keys) <= {*HARMLESS, *CUT_OF_A_STEP}
         return f"{told} in a new run" if in_new_run else told
 
