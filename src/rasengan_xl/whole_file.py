@@ -90,6 +90,16 @@ def bring_to_disk(file: Path) -> None:
             _sync_folder(file.parent)
 
 
+def make_folder(folder: Path) -> None:
+    """Make a folder of ours, if it is not there.
+
+    Raises:
+        UnwritableError: It cannot be made.
+    """
+    with _explaining(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+
+
 def remove_file(file: Path) -> None:
     """Remove a file of ours, if it is there."""
     with _explaining(file):

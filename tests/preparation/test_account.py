@@ -13,7 +13,7 @@ from rasengan_xl.dataset.plan import PicturePlan, Planned, plan_pictures
 from rasengan_xl.errors import OutputError
 from rasengan_xl.preparation.account import Account, take_account
 from rasengan_xl.preparation.files import write_account
-from rasengan_xl.preparation.long_captions import measure_captions
+from rasengan_xl.preparation.long_captions import MOST_CUT_OFF_KEPT, measure_captions
 from rasengan_xl.preparation.records import BucketCount, LookAlike
 from rasengan_xl.sdxl.components import load_tokenizers
 from rasengan_xl.sdxl.model_folder import TOKENIZERS, find_model
@@ -142,6 +142,13 @@ def test_captions_over_the_limit_are_counted_with_what_is_cut_off(tiny_model: Pa
     assert find_cut_off("short", tokenizers[0]) == ""
 
 
+def test_of_a_book_only_the_beginning_of_what_is_cut_off_is_kept(tiny_model: Path):
+    book = plan(picture(0, captions=("ninja " * 10_000,)))[1].used
+    tokenizers = load_tokenizers(find_model(str(tiny_model)))
+    for measured in measure_captions(book, tokenizers, ("one", "two")):
+        assert len(measured.examples[0].cut_off) == MOST_CUT_OFF_KEPT
+
+
 def test_the_account_is_a_line_for_each_picture(tmp_path: Path):
     write(tmp_path / "out", picture(0), picture(1), picture(2, name="n\udcff.png"))
     lines = (tmp_path / "out" / "pictures.jsonl").read_text(encoding="utf-8").splitlines()
@@ -190,10 +197,15 @@ def test_a_folder_that_holds_something_else_is_refused(tmp_path: Path):
     assert (tmp_path / "summary.json").read_text() == "of a run"
 
 
+def test_an_account_that_was_killed_while_it_was_written_is_taken_again(tmp_path: Path):
+    (tmp_path / "pictures.jsonl.17.part").write_text('{"number":1')
+    assert write(tmp_path, picture(0)) == ["32x32.png"]
+
+
 def test_a_folder_that_cannot_be_written_is_one_clear_line(tmp_path: Path, monkeypatch):
     def fail(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("rasengan_xl.preparation.files.write_whole", fail)
-    with pytest.raises(OutputError, match=r"cannot be written \(No space left on device\)"):
+    monkeypatch.setattr("os.fsync", fail)
+    with pytest.raises(OutputError, match="cannot be written: No space left on device; free"):
         write(tmp_path / "out", picture(0))

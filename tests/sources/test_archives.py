@@ -55,6 +55,16 @@ def test_samples_need_not_be_alike(encode, open_dataset, tmp_path: Path):
     assert source.ignored == {}
 
 
+def test_a_member_that_gives_way_to_another_is_counted(encode, open_dataset, tmp_path: Path):
+    members = {"0.JPG": b"old", "0.jpg": encode("red"), "0.png": encode("blue"), "0.txt": "x"}
+    source = open_dataset(pack(tmp_path / "000.tar", members))
+    assert captions(source) == {"0.jpg": ("x",)}
+    assert source.ignored == {
+        "further pictures of a sample": 1,
+        "members replaced later in their archive": 1,
+    }
+
+
 def test_a_folder_gives_the_samples_of_its_split(encode, open_dataset, tmp_path: Path):
     for name in ("train-0", "train-1", "test-0"):
         members = {f"{name}-{n}.{end}": encode("red") for n in range(2) for end in ("png",)}

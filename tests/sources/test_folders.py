@@ -88,7 +88,7 @@ def test_a_missing_caption_is_counted_with_its_remedy(encode, read, tmp_path: Pa
     for _ in range(2):
         (skipped,) = read(tmp_path).skipped
         assert skipped.reason == "no caption"
-        told = "sub/b.png: no caption: put one into b.txt or metadata.jsonl"
+        told = "no caption: put one into b.txt or metadata.jsonl"
         assert skipped.detail == told
         write(tmp_path, {"sub/b.txt": "  \n"})
 

@@ -65,9 +65,19 @@ def test_an_image_column_may_name_files_beside_the_table(encode, read, tmp_path:
     (tmp_path / "a.png").write_bytes(encode("red"))
     file = write(tmp_path / "t.parquet", image=["a.png", "b.png"], text=["x", "y"])
     (skipped,) = read(file).skipped
-    assert skipped.detail.startswith("row 1: cannot be read (No such file")
+    assert skipped.detail.startswith("cannot be read (No such file")
     (tmp_path / "b.png").write_bytes(encode("blue"))
     assert read(file).pictures[1].load().getpixel((0, 0)) == (0, 0, 255)
+
+
+def test_a_cell_that_names_no_picture_costs_one_row(encode, read, tmp_path: Path):
+    (tmp_path / "a.png").write_bytes(encode("red"))
+    os.mkfifo(tmp_path / "pipe.png")
+    cells = ["a.png", "a\0b.png", "foo://x/y.png", "pipe.png", ".", "", None]
+    source = read(write(tmp_path / "t.parquet", image=cells, text=["x"] * len(cells)))
+    assert [picture.name for picture in source.pictures] == ["row 0"]
+    assert [skipped.reason for skipped in source.skipped] == ["unreadable file"] * 6
+    assert "Protocol not known: foo" in source.skipped[1].detail
 
 
 def test_wrong_columns_are_refused(encode, read, tmp_path: Path):

@@ -88,6 +88,8 @@ def _encodings(preparation: Preparation) -> Iterator[Row]:
     ):
         ready = facts.asked - facts.encoded
         yield name, facts.encoded, f"of {facts.asked:,}; {ready:,} were there already"
+        if facts.damaged_files:
+            yield "  damaged files", facts.damaged_files, "in the cache; removed, and encoded anew"
 
 
 def _list_counts(counts: Mapping[str, int]) -> str:

@@ -1,5 +1,6 @@
 """Fill a store together: one job at a time, and within a job every process does its part."""
 
+import logging
 import uuid
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
@@ -7,9 +8,12 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from rasengan_xl.dataset.store import TensorStore, remove_drafts
+from rasengan_xl.dataset.store import TensorStore
 from rasengan_xl.ranks import Ranks
 from rasengan_xl.runs.records import EncodingFacts, StageProgress
+from rasengan_xl.whole_file import make_folder, remove_drafts, remove_file
+
+logger = logging.getLogger(__name__)
 
 _SECONDS_BETWEEN_LOOKS = 1.0
 
@@ -41,7 +45,7 @@ def fill_store(
         encode: Writes its part of some missing entries into the store's folder.
         ranks: The processes of this job.
     """
-    store.folder.mkdir(parents=True, exist_ok=True)
+    make_folder(store.folder)
     part = _find_part(store.folder, ranks)
     lock = FileLock(store.folder / ".lock")
     damaged = 0
@@ -60,12 +64,11 @@ def fill_store(
             store.open()
             store.pack()
         ranks.gather(None)  # nobody reads before all is in its place
-    finally:
+        store.open()
+        damaged_files = sum(ranks.gather(damaged))
+    finally:  # not before all have opened it: the next job may pack what they look at
         lock.release()
-    store.open()
-    return EncodingFacts(
-        asked=len(asked), encoded=len(missing), damaged_files=sum(ranks.gather(damaged))
-    )
+    return EncodingFacts(asked=len(asked), encoded=len(missing), damaged_files=damaged_files)
 
 
 def _find_part(folder: Path, ranks: Ranks) -> Part:
@@ -97,5 +100,6 @@ def _tidy(store: TensorStore) -> int:
     remove_drafts(store.folder)
     damaged = store.open()
     for file in damaged:
-        file.unlink()
+        logger.warning("%s: damaged, and removed: what it held is encoded anew", file)
+        remove_file(file)
     return len(damaged)

@@ -157,11 +157,5 @@ def content_key(*parts: object) -> str:
     return hashlib.sha256("\x1f".join(map(str, parts)).encode()).hexdigest()[:32]
 
 
-def remove_drafts(folder: Path) -> None:
-    """Remove what a process that was killed left half-written; nobody else may be writing."""
-    for draft in folder.glob("*.part"):
-        draft.unlink(missing_ok=True)
-
-
 def _shards(folder: Path) -> Iterable[Path]:
     return sorted(folder.glob("*.safetensors"))

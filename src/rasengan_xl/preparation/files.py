@@ -1,16 +1,21 @@
 """The folder in which a dataset's account is kept: records, summary and contact sheets."""
 
+import os
 import re
 from collections import defaultdict
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing
 from dataclasses import dataclass
+from io import BytesIO
 from math import ceil
 from pathlib import Path
+
+from PIL import Image
 
 from rasengan_xl.dataset.buckets import Bucket
 from rasengan_xl.dataset.crops import apply_crop
 from rasengan_xl.dataset.plan import PicturePlan, PlannedPicture
+from rasengan_xl.dataset.prefetch import prefetch
 from rasengan_xl.errors import OutputError
 from rasengan_xl.preparation.account import Account
 from rasengan_xl.preparation.contact_sheets import (
@@ -21,8 +26,14 @@ from rasengan_xl.preparation.contact_sheets import (
     shrink,
 )
 from rasengan_xl.preparation.records import PictureRecord
-from rasengan_xl.runs.folder import write_whole
 from rasengan_xl.runs.records import StageProgress
+from rasengan_xl.whole_file import (
+    DRAFT_SUFFIX,
+    make_folder,
+    remove_file,
+    write_bytes_whole,
+    write_whole,
+)
 
 PICTURES_FILE = "pictures.jsonl"
 SUMMARY_FILE = "summary.json"
@@ -32,6 +43,8 @@ MOST_SHOWN = 20 * PICTURES_PER_SHEET
 
 _SHEET_NAME = re.compile(r"\d+x\d+(-\d+-of-\d+)?\.png")
 _BLUE, _ORANGE, _GREEN, _GREY = "#2f6f9f", "#b8651b", "#4d7c3a", "#8a8378"
+
+_THREADS = min(8, os.cpu_count() or 1)
 
 Shown = tuple[PictureRecord, PlannedPicture]
 
@@ -54,7 +67,9 @@ def check_account_folder(folder: Path) -> None:
     """
     if folder.exists() and not folder.is_dir():
         raise OutputError(f"{folder}: is a file; choose another --out")
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / PICTURES_FILE).exists():
+    if not folder.is_dir() or (folder / PICTURES_FILE).exists():
+        return
+    if any(file.suffix != DRAFT_SUFFIX for file in folder.iterdir()):
         raise OutputError(f"{folder}: already holds something else; choose another --out")
 
 
@@ -76,26 +91,26 @@ def write_account(
     check_account_folder(folder)
     files = AccountFiles(pictures=folder / PICTURES_FILE, summary=folder / SUMMARY_FILE, sheets=())
     sheets = folder / SHEETS_FOLDER
-    with _explaining(folder):
-        sheets.mkdir(parents=True, exist_ok=True)
-        write_whole(files.pictures, _list_pictures(account))
-        write_whole(files.summary, account.summary.model_dump_json(indent=2))
-        for old in sheets.iterdir():
-            if _SHEET_NAME.fullmatch(old.name):
-                old.unlink()
+    # First what marks the folder as ours, so that an account broken off can be taken again.
+    write_whole(files.pictures, _list_pictures(account))
+    write_whole(files.summary, account.summary.model_dump_json(indent=2))
+    make_folder(sheets)
+    for old in sheets.iterdir():
+        if _SHEET_NAME.fullmatch(old.name):
+            remove_file(old)
     written: list[Path] = []
     pages = list(_paginate(account, plan))
     total = sum(len(page.shown) for page in pages)
     done = 0
     for page in pages:
         tiles: list[Tile] = []
-        for shown in page.shown:
-            yield StageProgress(stage="draw contact sheets", done=done, total=total)
-            tiles.append(_make_tile(*shown, background))
-            done += 1
+        with closing(_make_tiles(page.shown, background)) as made:
+            for tile in made:
+                yield StageProgress(stage="draw contact sheets", done=done, total=total)
+                tiles.append(tile)
+                done += 1
         sheet = draw_sheet(tiles, page.bucket, page.title, page.subtitle)
-        with _explaining(folder):
-            sheet.save(sheets / page.file_name)
+        write_bytes_whole(sheets / page.file_name, _encode(sheet))
         written.append(sheets / page.file_name)
     yield StageProgress(stage="draw contact sheets", done=done, total=total)
     return AccountFiles(pictures=files.pictures, summary=files.summary, sheets=tuple(written))
@@ -154,6 +169,10 @@ def _describe_bucket(members: Sequence[Shown], shown: int) -> str:
     return "   ·   ".join(parts)
 
 
+def _make_tiles(shown: Sequence[Shown], background: str) -> Generator[Tile]:
+    return prefetch(lambda each: _make_tile(*each, background), shown, ahead=8, threads=_THREADS)
+
+
 def _make_tile(record: PictureRecord, planned: PlannedPicture, background: str) -> Tile:
     image = apply_crop(planned.picture.load(background), planned.crops[0])
     return Tile(
@@ -179,18 +198,13 @@ def _mark(record: PictureRecord) -> Iterator[Chip]:
         yield Chip("see its notes", _GREY)
 
 
+def _encode(sheet: Image.Image) -> bytes:
+    file = BytesIO()
+    sheet.save(file, "PNG")
+    return file.getvalue()
+
+
 def _list_pictures(account: Account) -> str:
     return "".join(
         f"{record.model_dump_json(exclude_defaults=True)}\n" for record in account.pictures
     )
-
-
-@contextmanager
-def _explaining(folder: Path) -> Generator[None]:
-    try:
-        yield
-    except OSError as fault:
-        raise OutputError(
-            f"{folder}: cannot be written ({fault.strerror or fault}): "
-            "make room, or choose another --out"
-        ) from fault

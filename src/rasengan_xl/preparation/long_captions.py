@@ -10,6 +10,8 @@ from rasengan_xl.runs.records import Record
 from rasengan_xl.sdxl.prompts import count_tokens, find_cut_off, token_limit
 
 MOST_EXAMPLES = 5
+MOST_CUT_OFF_KEPT = 500
+"""Characters; a whole book may have been taken for a caption."""
 
 
 class LongCaption(Record):
@@ -20,7 +22,7 @@ class LongCaption(Record):
     tokens: int
     """Marks of start and end included."""
     cut_off: str
-    """The end that the text encoder never sees."""
+    """The end that the text encoder never sees, or the beginning of it where it is very long."""
 
 
 class LongCaptions(Record):
@@ -69,7 +71,9 @@ def _measure(owners: dict[str, str], tokenizer: CLIPTokenizer, name: str) -> Lon
         longest=max(lengths),
         examples=tuple(
             LongCaption(
-                name=owners[wording], tokens=tokens, cut_off=find_cut_off(wording, tokenizer)
+                name=owners[wording],
+                tokens=tokens,
+                cut_off=find_cut_off(wording, tokenizer)[:MOST_CUT_OFF_KEPT],
             )
             for tokens, wording in islice(long, MOST_EXAMPLES)
         ),

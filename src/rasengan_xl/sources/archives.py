@@ -56,6 +56,9 @@ def list_archives(shards: Shards, settings: DatasetSettings) -> Listing:
             f"{', '.join(endings[:10])}): name the ending with --set dataset.image_column=..."
         )
     ignored["samples without a picture"] += len(samples) - len(found)
+    ignored["further pictures of a sample"] += sum(
+        len(_picture_endings(sample) - {picture}) for sample, picture in found
+    )
     rows = choose_rows(settings.split, len(found))
     keys = {archive: file_key(archive) for archive in shards.files}
     return Listing(
@@ -74,9 +77,13 @@ def _find_picture(sample: Sample, settings: DatasetSettings) -> str | None:
     told = settings.image_column
     if told is not None:
         return told.lower() if told.lower() in sample.fields else None
-    endings = [one for one in sample.fields if f".{one}" in PICTURE_SUFFIXES]
+    endings = _picture_endings(sample)
     known = [one for one in KNOWN_COLUMNS["image"] if one in endings]
-    return next(iter([*known, *endings]), None)
+    return next(iter([*known, *sorted(endings)]), None)
+
+
+def _picture_endings(sample: Sample) -> set[str]:
+    return {ending for ending in sample.fields if f".{ending}" in PICTURE_SUFFIXES}
 
 
 def _describe(

@@ -9,6 +9,8 @@ import fsspec
 from rasengan_xl.errors import DatasetError
 from rasengan_xl.sources.candidates import Fault
 from rasengan_xl.sources.caption_reading import check_captions, texts_of
+from rasengan_xl.sources.names import one_line, printable
+from rasengan_xl.sources.picture_files import read_picture_file
 
 _open_address = cast("Any", fsspec.open)  # the library carries no types
 
@@ -29,11 +31,18 @@ def read_picture_cell(cell: object, folder: Path | None) -> bytes:
     if isinstance(cell, bytes):
         return cell
     if isinstance(cell, str) and "://" in cell:
-        with _open_address(cell, "rb") as file:
+        return _fetch(cell)
+    if isinstance(cell, str) and cell and "\0" not in cell:
+        return read_picture_file(Path(folder or "", cell))
+    raise OSError("the cell holds no picture and names no file")
+
+
+def _fetch(address: str) -> bytes:
+    try:
+        with _open_address(address, "rb") as file:
             return file.read()
-    if isinstance(cell, str):
-        return Path(folder or "", cell).read_bytes()
-    raise OSError("the cell is empty")
+    except Exception as fault:  # Each protocol's library has its own.
+        raise OSError(f"{printable(address)}: {one_line(fault)}") from fault
 
 
 def may_hold_pictures(feature: object) -> bool:

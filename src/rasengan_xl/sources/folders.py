@@ -20,6 +20,7 @@ from rasengan_xl.sources.folder_captions import (
 from rasengan_xl.sources.folder_walk import FolderContent, FoundFile, walk_folder
 from rasengan_xl.sources.metadata import METADATA_NAMES
 from rasengan_xl.sources.names import printable
+from rasengan_xl.sources.picture_files import read_picture_file
 
 
 def list_folder(
@@ -79,7 +80,7 @@ def _describe(file: FoundFile, words: FolderCaptions) -> Candidate:
         captions=captions,
         class_name=class_name,
         content_key=file_key(path),
-        read=partial(Path.read_bytes, path),
+        read=partial(read_picture_file, path),
     )
 
 

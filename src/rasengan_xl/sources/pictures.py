@@ -44,7 +44,7 @@ class CaptionedPicture:
         """Decode the picture to upright sRGB, transparency laid over a background.
 
         Raises:
-            DatasetError: The picture is damaged or gone.
+            DatasetError: The picture is damaged, gone, or no longer the one that was opened.
         """
         try:
             content = self.read()
@@ -61,7 +61,7 @@ class SkippedPicture:
     reason: str
     """Its kind, to be counted by: `no caption`, `unreadable picture`."""
     detail: str
-    """What is wrong with this one, and the remedy."""
+    """What is wrong with this one, and the remedy; its name stands elsewhere."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -116,14 +116,20 @@ def _judge(candidate: Candidate, index: FactIndex) -> Verdict:
         animated=facts.animated,
         look=facts.look,
         notes=facts.notes,
-        read=candidate.read,
+        read=partial(_read_the_same, candidate, digest),
     )
+
+
+def _read_the_same(candidate: Candidate, digest: str) -> bytes:
+    """Read a picture again, and refuse another one in its place: it would be kept as this one."""
+    content = candidate.read()
+    if hash_bytes(content) != digest:
+        raise DatasetError(f"{candidate.name}: has changed since it was looked at: start again")
+    return content
 
 
 def _skip(candidate: Candidate, fault: Fault) -> SkippedPicture:
-    return SkippedPicture(
-        name=candidate.name, reason=fault.reason, detail=f"{candidate.name}: {fault.detail}"
-    )
+    return SkippedPicture(name=candidate.name, reason=fault.reason, detail=fault.detail)
 
 
 def _unreadable(fault: OSError) -> Fault:
@@ -139,5 +145,5 @@ def _nothing_usable(name: str, skipped: list[SkippedPicture]) -> DatasetError:
     counts = ", ".join(f"{count} {reason}" for reason, count in count_reasons(skipped).items())
     return DatasetError(
         f"{name}: not one of {len(skipped)} pictures can be used ({counts}): "
-        f"mend them or name another dataset; the first is {skipped[0].detail}"
+        f"mend them or name another dataset; the first, {skipped[0].name}: {skipped[0].detail}"
     )

@@ -67,12 +67,12 @@ def read_archive(archive: Path, source: str, ignored: Counter[str]) -> Iterator[
                 if not (stem and dot):
                     ignored["hidden files" if dot else "suffixless files"] += 1
                     continue
-                name = f"{folder}{slash}{stem}"
+                name, ending = f"{folder}{slash}{stem}", ending.lower()
                 sample = samples.setdefault(name, Sample(printable(name)))
                 ignored["members replaced later in their archive"] += ending in sample.fields
                 plain = info.isreg() and not info.issparse()
                 member = Member(archive, info.offset_data, info.size) if plain else None
-                sample.fields[ending.lower()] = member
+                sample.fields[ending] = member
             end = opened.offset
         _check_end(archive, end)
     except (tarfile.TarError, OSError, ValueError) as fault:
