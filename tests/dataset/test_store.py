@@ -99,3 +99,20 @@ def test_reading_goes_on_from_shards_that_have_been_packed_away_meanwhile(tmp_pa
     reader = opened(tmp_path)
     opened(tmp_path).pack()
     assert torch.equal(reader.read("key3")["mean"], entry(3)["mean"])
+
+
+def test_a_shard_that_may_be_sound_is_not_taken_for_damage(tmp_path, monkeypatch):
+    (file,) = write(tmp_path, [1]).written
+
+    def refuse(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(module, "TensorFile", refuse)
+    with pytest.raises(DatasetError, match=r"cannot be opened \(Permission denied\)"):
+        TensorStore(tmp_path, ("mean", "half")).open()
+    assert file.exists()
+
+
+def test_an_empty_shard_is_damage(tmp_path):
+    (tmp_path / "empty.safetensors").touch()
+    assert TensorStore(tmp_path, ("mean", "half")).open() == [tmp_path / "empty.safetensors"]

@@ -80,7 +80,7 @@ def test_the_best_adapter_is_that_of_its_step(often, tmp_path, monkeypatch):
         yield StageProgress(stage="held-out loss", done=1, total=1)
         return [given.pop(min(given))]
 
-    monkeypatch.setattr("rasengan_xl.training.run.measure_losses", measured)
+    monkeypatch.setattr("rasengan_xl.training.course.measure_losses", measured)
     folder = RunFolder(tmp_path / "run")
     run = run_training(often(), folder)
     for record in run:

@@ -108,7 +108,7 @@ def test_a_step_without_memory_is_one_line_with_phase_figures_and_remedies(
 @pytest.mark.parametrize(
     ("place", "call", "phase"),
     [
-        ("rasengan_xl.training.run.load_unet", 1, "load the UNet"),
+        ("rasengan_xl.training.assembly.load_unet", 1, "load the UNet"),
         ("rasengan_xl.evaluation.held_out.denoising_losses", 2, "held-out loss"),
     ],
 )

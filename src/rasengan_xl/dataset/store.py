@@ -12,10 +12,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
+from safetensors import SafetensorError
 from torch import Tensor
 
 from rasengan_xl.errors import DatasetError
-from rasengan_xl.tensor_file import UNREADABLE, TensorFile, digest_tensors, write_tensors
+from rasengan_xl.tensor_file import TensorFile, digest_tensors, write_tensors
 
 SMALLEST_SHARD_BYTES = 256 * 2**20
 FULL_SHARD_BYTES = 384 * 2**20
@@ -60,7 +61,10 @@ class TensorStore:
         """Take in every shard that is there now.
 
         Returns:
-            Shards that cannot be opened: half-written or damaged.
+            Shards that are damaged or half-written.
+
+        Raises:
+            DatasetError: A shard that may be sound cannot be opened.
         """
         self._shard_of.clear()
         unreadable: list[Path] = []
@@ -68,9 +72,18 @@ class TensorStore:
             try:
                 shard = TensorFile(file)
                 checksums: dict[str, str] = json.loads(shard.header[_CHECKSUMS])
-            except (*UNREADABLE, KeyError, ValueError):
+            except (SafetensorError, KeyError, ValueError):
                 unreadable.append(file)
                 continue
+            except OSError as fault:
+                if file.stat().st_size == 0:
+                    unreadable.append(file)
+                    continue
+                # It may be sound: not to be taken for damage, which is removed.
+                raise DatasetError(
+                    f"{file}: encoded data cannot be opened ({fault.strerror or fault}): allow "
+                    "reading it, or name another folder with RASENGAN_CACHE"
+                ) from fault
             self._shard_of.update(dict.fromkeys(checksums, shard))
             self._unverified.update(checksums)
         return unreadable
