@@ -1,5 +1,4 @@
 import os
-import socket
 import subprocess
 import sys
 
@@ -57,6 +56,30 @@ def test_a_lone_process_gathers_its_own_and_raises_its_own():
         raise DatasetError("gone")
 
 
+@pytest.fixture
+def start_apart():
+    """Start a program twice by hand, as on two machines: no torchrun ends one with the other."""
+    stores = []
+
+    def start(program):
+        stores.append(TCPStore("localhost", 0, is_master=True, wait_for_workers=False))
+        world = {"MASTER_ADDR": "localhost", "MASTER_PORT": str(stores[-1].port)}
+        world |= {"WORLD_SIZE": "2", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1"}
+        world |= {"TORCHELASTIC_USE_AGENT_STORE": "True"}
+        return [
+            subprocess.Popen(
+                [sys.executable, str(program)],
+                env={**os.environ, **world, "RANK": str(rank)},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            for rank in range(2)
+        ]
+
+    return start
+
+
 LONG_PROGRAM = """
 import os, signal, sys
 from rasengan_xl.errors import LostRankError
@@ -76,26 +99,39 @@ with join_ranks() as ranks:
 
 
 @pytest.mark.slow
-def test_a_process_that_dies_is_named_by_those_on_other_machines(tmp_path):
+def test_a_process_that_dies_is_named_by_those_on_other_machines(tmp_path, start_apart):
     program = tmp_path / "program.py"
     program.write_text(LONG_PROGRAM)
-    # Started by hand, as on two machines: no torchrun that would end the others at once.
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = free.getsockname()[1]
-    store = TCPStore("localhost", port, is_master=True, wait_for_workers=False)
-    world = {"MASTER_ADDR": "localhost", "MASTER_PORT": str(store.port), "WORLD_SIZE": "2"}
-    world |= {"LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1", "TORCHELASTIC_USE_AGENT_STORE": "True"}
-    processes = [
-        subprocess.Popen(
-            [sys.executable, str(program)],
-            env={**os.environ, **world, "RANK": str(rank)},
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(2)
-    ]
+    processes = start_apart(program)
     told, _ = processes[0].communicate(timeout=60)
     assert "told: rank 1 (" in told
     assert f"process {processes[1].pid}) has died" in told
     processes[1].communicate()
+
+
+HANGING_PROGRAM = """
+import os, signal, sys
+from rasengan_xl import heartbeat
+heartbeat.SECONDS_UNTIL_DEAD = 6.0
+from rasengan_xl.ranks import join_ranks
+
+with join_ranks() as ranks:
+    ranks.gather(None)
+    if ranks.rank == 1:
+        os.kill(os.getpid(), signal.SIGSTOP)
+    ranks.gather(None)  # waits for ever
+"""
+
+
+@pytest.mark.slow
+def test_a_process_that_hangs_ends_the_job_and_is_named(tmp_path, start_apart):
+    program = tmp_path / "program.py"
+    program.write_text(HANGING_PROGRAM)
+    processes = start_apart(program)
+    try:
+        _, said = processes[0].communicate(timeout=60)
+        assert processes[0].returncode == 1
+        assert f"process {processes[1].pid}) has died or hangs" in said
+    finally:
+        processes[1].kill()
+        processes[1].communicate()

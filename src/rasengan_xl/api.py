@@ -4,6 +4,7 @@ Each runs to its end and returns what it made.  To follow the work, iterate what
 on: `run_training`, `run_comparison`, `prepare_dataset` and `draw_pairs` yield as they go.
 """
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from rasengan_xl.preparation.prepare import prepare_dataset
 from rasengan_xl.preparation.records import AccountSummary
 from rasengan_xl.report.page import write_report
 from rasengan_xl.runs.folder import RunFolder, read_record
-from rasengan_xl.runs.records import RunSummary
+from rasengan_xl.runs.records import RunSummary, StageProgress
 from rasengan_xl.sdxl.compute import choose_compute
 from rasengan_xl.sdxl.model_folder import find_model
 from rasengan_xl.training.interruption import stop_on_interrupt
@@ -51,8 +52,10 @@ def train(
         resume: Continue the run that the folder holds.
     """
     folder = RunFolder(out)
-    for _ in stop_on_interrupt(run_training(load_recipe(recipe, overrides), folder, resume=resume)):
-        pass
+    work = run_training(load_recipe(recipe, overrides), folder, resume=resume)
+    for record in stop_on_interrupt(work):
+        if isinstance(record, StageProgress) and record.note:
+            warnings.warn(record.note, stacklevel=2)
     return read_record(RunSummary, folder.summary_file)
 
 

@@ -4,7 +4,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 
 from torch.distributed import TCPStore  # pyright: ignore[reportPrivateImportUsage]
@@ -13,14 +13,22 @@ SECONDS_BETWEEN_BEATS = 2.0
 SECONDS_UNTIL_MISSED = 10.0
 """Without a beat for so long after something has failed, a process counts as dead."""
 SECONDS_UNTIL_DEAD = 45.0
-"""The same while nothing else has failed: a process may be busy."""
+"""The same while nothing else has failed: a process may be busy.  Then the job ends, since talking
+to the dead may wait for ever: with NCCL, and where a process hangs."""
 
 
 class Heartbeat:
     """Tells the other processes that this one lives, and listens to them, in a thread."""
 
-    def __init__(self, rank: int, count: int) -> None:
-        """Begin to beat, by the store that `torchrun` keeps for the job."""
+    def __init__(self, rank: int, count: int, on_death: Callable[[str], None]) -> None:
+        """Begin to beat, by the store that `torchrun` keeps for the job.
+
+        Args:
+            rank: Of this process.
+            count: Of all.
+            on_death: Called, in the thread, with the names of processes long silent.
+        """
+        self._on_death = on_death
         self._rank = rank
         self._count = count
         self._store = TCPStore(
@@ -72,6 +80,8 @@ class Heartbeat:
             except (RuntimeError, OSError):  # the store has gone, and with it the job
                 return
             self._last_heard[self._rank] = (b"", time.monotonic())
+            if dead := self.silent(SECONDS_UNTIL_DEAD):
+                self._on_death(self.name(dead))
 
     def _hear(self, rank: int) -> None:
         key = f"rasengan/beat/{rank}"

@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -89,9 +90,7 @@ class Ranks:
             dead = self.heartbeat.find_dead() if self.heartbeat else None
             if dead is None:
                 raise
-            raise LostRankError(
-                f"{dead} has died: see what it said last; mend that, and go on with --resume"
-            ) from fault
+            raise LostRankError(_describe_dead(dead)) from fault
 
 
 ALONE = Ranks()
@@ -114,7 +113,7 @@ def join_ranks() -> Generator[Ranks]:
         _take_gpu(node_rank, node_count)
     dist.init_process_group("cpu:gloo,cuda:nccl" if on_gpus else "gloo")
     rank = dist.get_rank()
-    heartbeat = Heartbeat(rank, count)
+    heartbeat = Heartbeat(rank, count, _end_job)
     yield Ranks(
         rank=rank,
         count=count,
@@ -124,6 +123,17 @@ def join_ranks() -> Generator[Ranks]:
     )
     heartbeat.stop()
     dist.destroy_process_group()  # after a failure the others may be gone, and this would wait
+
+
+def _end_job(dead: str) -> None:
+    """End this process although it may be waiting where no exception reaches it."""
+    sys.stderr.write(f"error: {_describe_dead(dead)}\n")
+    sys.stderr.flush()
+    os._exit(1)
+
+
+def _describe_dead(dead: str) -> str:
+    return f"{dead} has died or hangs: see what it said last; mend that, and go on with --resume"
 
 
 def _gather(value: Any, count: int) -> list[Any]:

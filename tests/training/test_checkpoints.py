@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 from rasengan_xl.errors import OutputError, UnwritableError
 from rasengan_xl.runs.folder import RunFolder
 from rasengan_xl.runs.records import RunSummary, StageProgress, StepRecord
-from rasengan_xl.training import run
+from rasengan_xl.training import assembly
 from rasengan_xl.training.run import run_training
 
 
@@ -222,14 +222,14 @@ def test_a_run_stopped_before_its_first_step_can_be_continued(often, whole, tmp_
 def test_another_precision_is_told_of(often, tmp_path, monkeypatch):
     folder = RunFolder(tmp_path / "broken")
     stop_after(2, often(), folder)
-    build = run._new_state
+    build = assembly._new_state
 
     def as_on_another_machine(*arguments):
         made = build(*arguments)
         made.precision = "float16"
         return made
 
-    monkeypatch.setattr(run, "_new_state", as_on_another_machine)
+    monkeypatch.setattr(assembly, "_new_state", as_on_another_machine)
     (note,) = notes_of(run_training(often(), folder, resume=True))
     assert "compute.precision was float32, is float16 on this machine" in note
 

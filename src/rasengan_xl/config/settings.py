@@ -27,7 +27,8 @@ class AdapterSettings(Settings):
     alpha: PositiveFloat = 32
     """The update is scaled by alpha / rank."""
     dropout: Share = 0.0
-    """Share of the adapter's inputs dropped while training."""
+    """Share of the adapter's inputs dropped while training; the draw depends on how a step is cut
+    into forward passes and processes."""
     rank_stabilized: bool = False
     """Scale by alpha / sqrt(rank) instead: rsLoRA (arXiv:2312.03732)."""
     targets: Annotated[tuple[str, ...], Field(min_length=1)] = ("to_q", "to_k", "to_v", "to_out.0")

@@ -1,6 +1,7 @@
 """The folder of one run."""
 
 import json
+import os
 import re
 from contextlib import suppress
 from pathlib import Path
@@ -261,6 +262,9 @@ def refuse_used_folder(path: Path, remedy: str) -> None:
     # A process that was killed before it had written anything may have left a draft.
     if path.is_dir() and any(file.suffix != DRAFT_SUFFIX for file in path.iterdir()):
         raise OutputError(f"{path}: already holds something; {remedy}")
+    nearest = next(parent for parent in (path, *path.absolute().parents) if parent.exists())
+    if not os.access(nearest, os.W_OK):
+        raise OutputError(f"{nearest}: is not writable; make it so, or choose another --out")
 
 
 def read_record(kind: type[Kind], file: Path) -> Kind:

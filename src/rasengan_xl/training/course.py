@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator
 
-from rasengan_xl.errors import DivergedError, SharedError
+from rasengan_xl.errors import DivergedError, SharedError, UnwritableError
 from rasengan_xl.evaluation.held_out import measure_losses
+from rasengan_xl.runs.folder import RunFolder
 from rasengan_xl.runs.records import StageProgress, StepRecord
 from rasengan_xl.training.assembly import Run
 from rasengan_xl.training.checkpoints import is_measured, keep_best, save_checkpoint
@@ -44,14 +45,21 @@ def _train_and_save(run: Run) -> Iterator[Progress]:
                 yield from _measure_if_due(run)
                 yield _steps_so_far(run)
     except DivergedStepError as error:
-        file = folder.write_evidence(error.evidence.facts, error.evidence.tensors)
-        raise DivergedError(f"{error}; what was computed is kept in {file}") from error
+        raise DivergedError(f"{error}; {_keep_evidence(error, folder)}") from error
     except GeneratorExit:  # the caller closed the iterator, which it can only between two steps
         if saved < state.steps_done:
             save_checkpoint(state, folder, keep)
         if state.steps_done:
             folder.write_summary(summarise_run(state, folder, run.task.compute.device))
         raise
+
+
+def _keep_evidence(error: DivergedStepError, folder: RunFolder) -> str:
+    try:
+        file = folder.write_evidence(error.evidence.facts, error.evidence.tensors)
+    except UnwritableError as fault:
+        return f"what was computed could not be kept ({fault})"
+    return f"what was computed is kept in {file}"
 
 
 def _train_along(run: Run) -> Iterator[Progress]:
