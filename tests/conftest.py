@@ -1,6 +1,7 @@
 """A real SDXL, as small as it can be, and short runs on it."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,10 @@ from rasengan_xl.mini.pretrain.tokenizers import train_tokenizers  # noqa: E402
 from rasengan_xl.mini.world.captions import write_caption  # noqa: E402
 from rasengan_xl.mini.world.portraits import draw_portrait  # noqa: E402
 from rasengan_xl.mini.world.scenes import draw_scene  # noqa: E402
+
+# A shell that starts the tests in the background has them ignore Ctrl-C, and with them every
+# process that they start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Models this small are slower on several threads, and far slower where tests share the cores.
 torch.set_num_threads(1)
