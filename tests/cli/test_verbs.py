@@ -73,3 +73,14 @@ def test_without_a_terminal_progress_comes_as_a_line_now_and_then(capsys):
         "prepare: encode 3/9",
         "lora: train 1/5 loss 0.250 0.50 s/step 1.50 GiB",
     ]
+
+
+def test_what_must_be_told_is_told_once(capsys):
+    told = StageProgress(stage="plan", done=1, total=1, note="2 skipped (too small)")
+    board = LineBoard()
+    board.show(told, "lora")
+    board.show(told, "dora")
+    board.show(StageProgress(stage="plan", done=1, total=1, note="another"), "dora")
+    said = capsys.readouterr().out
+    assert said.count("2 skipped (too small)") == 1
+    assert "another" in said

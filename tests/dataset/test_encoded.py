@@ -47,8 +47,12 @@ def test_every_picture_is_trained_on_held_out_or_skipped_and_counted(settings, f
     Image.new("RGB", (3, 3)).save(folder / "tiny.png")
     (folder / "tiny.txt").write_text("a very small ninja")
     Image.new("RGB", (64, 64)).save(folder / "speechless.png")
-    facts = encode(settings(dataset={"source": str(folder)})).facts
+    records, dataset = collect(work_on(settings(dataset={"source": str(folder)})))
+    facts = dataset.facts
     assert (facts.train, facts.held_out, facts.found) == (9, 3, 15)
+    (note,) = {record.note for record in records if record.note}
+    assert "9 pictures to train on, 3 held out, 3 skipped (" in note
+    assert "1 too small" in note
     assert sum(facts.skipped.values()) == 3
     assert facts.skipped["too small"] == facts.skipped["no caption"] == 1
 

@@ -25,11 +25,26 @@ SECONDS_BETWEEN_LINES = 10.0
 """Where no bar can be drawn."""
 
 
+class Notes:
+    """What the user must be told besides progress: once, though every arm may say it."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say = say
+        self._said: set[str] = set()
+
+    def pass_on(self, record: StageProgress | StepRecord) -> None:
+        """Say a record's note, unless it was said before."""
+        if isinstance(record, StageProgress) and record.note and record.note not in self._said:
+            self._said.add(record.note)
+            self._say(record.note)
+
+
 class ProgressBoard:
     """One line for each part of the work: its stage, how far it is, what a step measures."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
+        self._notes = Notes(self.say)
         self._tasks: dict[str, TaskID] = {}
         self._stages: dict[str, str] = {}
 
@@ -41,6 +56,7 @@ class ProgressBoard:
             part: Its name, where there are several.
             steps: Optimizer steps it will take.
         """
+        self._notes.pass_on(record)
         if isinstance(record, StepRecord):
             self._update(part, "train", record.step, steps)
             self._progress.update(self._tasks[part], detail=describe_step(record))
@@ -76,11 +92,13 @@ class LineBoard:
     ) -> None:
         self._where = where
         self._clock = clock
+        self._notes = Notes(self.say)
         self._stage = ""
         self._next_line = 0.0
 
     def show(self, record: StageProgress | StepRecord, part: str = "", steps: int = 0) -> None:
         """Print a line when a stage begins or ends, and every few seconds in between."""
+        self._notes.pass_on(record)
         if isinstance(record, StepRecord):
             stage, done, total, detail = "train", record.step, steps, describe_step(record)
         else:

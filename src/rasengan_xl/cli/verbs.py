@@ -20,7 +20,6 @@ from rasengan_xl.config.shipped import (
 )
 from rasengan_xl.report.page import write_report
 from rasengan_xl.runs.folder import RunFolder
-from rasengan_xl.runs.records import StageProgress
 
 FAILED_STATUS = 1
 
@@ -87,10 +86,7 @@ def show_training(settings: RunSettings, path: Path, *, resume: bool) -> None:
         try:
             with progress_board(shown=ranks.is_first) as board:
                 for record in stop_on_interrupt(work, ranks):
-                    if isinstance(record, StageProgress) and record.note:
-                        board.say(record.note)
-                    else:
-                        board.show(record, steps=settings.training.steps)
+                    board.show(record, steps=settings.training.steps)
         except Stopped as stop:
             if ranks.is_first:
                 _say(_describe_stop(folder))

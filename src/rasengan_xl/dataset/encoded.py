@@ -111,6 +111,9 @@ def encode_dataset(
         source = yield from open_source(wanted, settings.caption.origin)
         plan = plan_pictures(source, wanted, settings.caption, settings.seed)
         train, held_out = split_held_out(plan.used, wanted.held_out_share, wanted.held_out_minimum)
+    yield StageProgress(
+        stage="plan the pictures", done=1, total=1, note=_tell_use(source, plan, len(held_out))
+    )
     texts = sorted({EMPTY_WORDING, *(w for picture in plan.used for w in picture.wordings)})
     prompts, captions_encoded = yield from encode_wordings(texts, model, compute, ranks)
     requests = [r for picture in plan.used for r in _requests(picture, wanted.background)]
@@ -153,6 +156,17 @@ def encode_dataset(
         ),
         captions_encoded=captions_encoded,
         crops_encoded=crops_encoded,
+    )
+
+
+def _tell_use(source: Source, plan: PicturePlan, held_out: int) -> str:
+    """Say how many pictures are used if others are not; nothing if all are."""
+    if not plan.skipped:
+        return ""
+    counts = ", ".join(f"{n:,} {reason}" for reason, n in count_reasons(plan.skipped).items())
+    return (
+        f"{source.name}: {len(plan.used) - held_out:,} pictures to train on, {held_out:,} held "
+        f"out, {len(plan.skipped):,} skipped ({counts}): `rasengan prepare` names each"
     )
 
 
