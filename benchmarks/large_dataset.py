@@ -14,8 +14,8 @@ from pathlib import Path
 from random_dataset import Shape, open_pictures, write_store
 
 from rasengan_xl.config.recipe import validate_run
-from rasengan_xl.dataset.prefetch import prefetch
 from rasengan_xl.dataset.stream import build_stream
+from rasengan_xl.prefetch import prefetch
 from rasengan_xl.ranks import ALONE
 from rasengan_xl.sdxl.full_size import POOLED_WIDTH, TOKENS, UNET_CONFIG
 

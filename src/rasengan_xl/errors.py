@@ -15,6 +15,9 @@ RasenganError
   MemoryExhaustedError   there is not enough memory for what was asked
 """
 
+USER_ERROR_STATUS = 2
+"""Exit status of a command, or of a worker, that met an error the user can mend."""
+
 
 class RasenganError(Exception):
     """Base of the errors that a user can mend; the message names what, where and the remedy."""

@@ -13,9 +13,7 @@ from typing import Annotated
 import typer
 
 from rasengan_xl.cli.quiet import quieten_imports
-from rasengan_xl.errors import RasenganError, SharedError
-
-USER_ERROR_STATUS = 2
+from rasengan_xl.errors import USER_ERROR_STATUS, RasenganError, SharedError
 
 app = typer.Typer(
     no_args_is_help=True,

@@ -10,9 +10,6 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 from rasengan_xl.config.settings import PictureSettings, RunSettings
 from rasengan_xl.runs.records import StageProgress, StepRecord
 
-USER_ERROR_STATUS = 2
-"""Exit status of a worker that met an error the user can mend."""
-
 
 class Order(BaseModel):
     """One piece of work: frozen, and strangers to a key are refused."""

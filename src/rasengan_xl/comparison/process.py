@@ -8,7 +8,8 @@ from collections.abc import Generator
 from contextlib import closing, suppress
 from pathlib import Path
 
-from rasengan_xl.comparison.orders import USER_ERROR_STATUS, Order, decode_line
+from rasengan_xl.comparison.orders import Order, decode_line
+from rasengan_xl.errors import USER_ERROR_STATUS
 from rasengan_xl.runs.records import StageProgress, StepRecord
 
 _LONGEST_REASON = 300

@@ -11,7 +11,6 @@ from typing import TextIO
 from rasengan_xl.adapters.attach import check_targets
 from rasengan_xl.comparison.orders import (
     ORDERS,
-    USER_ERROR_STATUS,
     Draw,
     Prepare,
     Train,
@@ -20,7 +19,7 @@ from rasengan_xl.comparison.orders import (
 )
 from rasengan_xl.comparison.pictures import draw_comparison
 from rasengan_xl.dataset.encoded import encode_dataset
-from rasengan_xl.errors import AdapterError, DeviceError, RasenganError
+from rasengan_xl.errors import USER_ERROR_STATUS, AdapterError, DeviceError, RasenganError
 from rasengan_xl.runs.folder import RunFolder
 from rasengan_xl.runs.records import StageProgress, StepRecord
 from rasengan_xl.sdxl.components import load_unet_shape

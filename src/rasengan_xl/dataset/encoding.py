@@ -16,10 +16,10 @@ from PIL import Image
 
 from rasengan_xl.cache_folder import cache_folder
 from rasengan_xl.dataset.crops import Crop, apply_crop
-from rasengan_xl.dataset.prefetch import THREADS, prefetch
 from rasengan_xl.dataset.shared_work import Part, fill_store
 from rasengan_xl.dataset.store import ShardWriter, TensorStore, content_key
 from rasengan_xl.errors import DatasetError
+from rasengan_xl.prefetch import THREADS, prefetch
 from rasengan_xl.ranks import Ranks
 from rasengan_xl.runs.records import EncodingFacts, StageProgress
 from rasengan_xl.sdxl import latents, prompts

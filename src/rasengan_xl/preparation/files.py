@@ -15,8 +15,8 @@ from PIL import Image
 from rasengan_xl.dataset.buckets import Bucket
 from rasengan_xl.dataset.crops import apply_crop
 from rasengan_xl.dataset.plan import PicturePlan, PlannedPicture
-from rasengan_xl.dataset.prefetch import prefetch
 from rasengan_xl.errors import OutputError
+from rasengan_xl.prefetch import prefetch
 from rasengan_xl.preparation.account import Account
 from rasengan_xl.preparation.contact_sheets import (
     PICTURES_PER_SHEET,

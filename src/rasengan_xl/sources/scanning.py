@@ -1,15 +1,15 @@
 """From what a reader found to what can be used: every candidate is looked at once, in order."""
 
 import os
-from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, closing
 from functools import partial
 from itertools import islice
 
 from rasengan_xl.errors import DatasetError
 from rasengan_xl.fact_index import FactIndex
 from rasengan_xl.file_digests import DIGESTS
+from rasengan_xl.prefetch import prefetch
 from rasengan_xl.runs.records import StageProgress
 from rasengan_xl.sources.candidates import Candidate, Fault, Listing
 from rasengan_xl.sources.picture_facts import inspect_content, recall_facts
@@ -43,9 +43,11 @@ def scan_pictures(listing: Listing) -> Generator[StageProgress, None, Source]:
     used: list[CaptionedPicture] = []
     skipped: list[SkippedPicture] = []
     yield StageProgress(stage=STAGE, done=0, total=listing.count or 0)
-    with FactIndex() as index:
-        work = partial(_judge, index=index)
-        for verdicts in _ordered(work, listing.candidates):
+    with FactIndex() as index, ExitStack() as stack:
+        work = partial(_judge_all, partial(_judge, index=index))
+        chunks = _chunks(listing.candidates)
+        judged = prefetch(work, chunks, ahead=_CHUNKS_AHEAD - 1, threads=_THREADS)
+        for verdicts in stack.enter_context(closing(judged)):
             for verdict in verdicts:
                 if isinstance(verdict, CaptionedPicture):
                     used.append(verdict)
@@ -64,22 +66,10 @@ def scan_pictures(listing: Listing) -> Generator[StageProgress, None, Source]:
     )
 
 
-def _ordered(
-    work: Callable[[Candidate], Verdict], candidates: Iterable[Candidate]
-) -> Iterator[list[Verdict]]:
-    pending: deque[Future[list[Verdict]]] = deque()
+def _chunks(candidates: Iterable[Candidate]) -> Iterator[list[Candidate]]:
     waiting = iter(candidates)
-    with ThreadPoolExecutor(_THREADS, thread_name_prefix="scan") as pool:
-        try:
-            while chunk := list(islice(waiting, _CHUNK)):
-                pending.append(pool.submit(_judge_all, work, chunk))
-                if len(pending) == _CHUNKS_AHEAD:
-                    yield pending.popleft().result()
-            while pending:
-                yield pending.popleft().result()
-        finally:  # Also when the caller has gone away: finish nothing that has not begun.
-            for future in pending:
-                future.cancel()
+    while chunk := list(islice(waiting, _CHUNK)):
+        yield chunk
 
 
 def _judge_all(work: Callable[[Candidate], Verdict], chunk: list[Candidate]) -> list[Verdict]:

@@ -11,8 +11,8 @@ from torch.nn import Parameter
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from rasengan_xl.config.training_settings import TrainingSettings
-from rasengan_xl.dataset.prefetch import prefetch
 from rasengan_xl.dataset.stream import StepPart, TrainingStream
+from rasengan_xl.prefetch import prefetch
 from rasengan_xl.ranks import ALONE, Ranks
 from rasengan_xl.runs.records import StepRecord
 from rasengan_xl.sdxl.compute import Compute

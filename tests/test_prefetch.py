@@ -2,7 +2,7 @@ import threading
 
 import pytest
 
-from rasengan_xl.dataset.prefetch import prefetch
+from rasengan_xl.prefetch import prefetch
 
 
 def test_results_come_in_order():
