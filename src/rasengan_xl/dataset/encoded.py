@@ -119,22 +119,16 @@ def encode_dataset(
     requests = [r for picture in plan.used for r in _requests(picture, wanted.background)]
     latents, crops_encoded = yield from encode_crops(requests, model, compute, ranks)
 
-    null_prompt = _one_row(prompts, prompt_key(EMPTY_WORDING))
-    if settings.caption.null == "zeros":
-        null_prompt = PromptStates(
-            states=torch.zeros_like(null_prompt.states),
-            pooled=torch.zeros_like(null_prompt.pooled),
-        )
-
     def gather(planned: Sequence[PlannedPicture]) -> EncodedPictures:
         return EncodedPictures(
             pictures=[_describe(picture, wanted.background) for picture in planned],
             latents=latents,
             prompts=prompts,
-            null_prompt=null_prompt,
+            null_prompt=_null_prompt(prompts, settings.caption.null),
             scaling_factor=load_scaling_factor(model),
         )
 
+    captions_cut = count_cut_captions(texts, load_tokenizers(model))
     return EncodedDataset(
         train=gather(train),
         held_out=gather(held_out),
@@ -142,20 +136,36 @@ def encode_dataset(
         plan=plan,
         train_plan=train,
         held_out_plan=held_out,
-        facts=DatasetFacts(
-            source=source.name,
-            revision=source.revision,
-            found=len(source.pictures) + len(source.skipped),
-            train=len(train),
-            held_out=len(held_out),
-            fingerprint=fingerprint(plan.used),
-            skipped=count_reasons(plan.skipped),
-            ignored_files=dict(source.ignored),
-            upscaled=sum(picture.crops[0].upscaled for picture in plan.used),
-            captions_cut=count_cut_captions(texts, load_tokenizers(model)),
-        ),
+        facts=_collect_facts(source, plan, len(held_out), captions_cut),
         captions_encoded=captions_encoded,
         crops_encoded=crops_encoded,
+    )
+
+
+def _collect_facts(
+    source: Source, plan: PicturePlan, held_out: int, captions_cut: int
+) -> DatasetFacts:
+    return DatasetFacts(
+        source=source.name,
+        revision=source.revision,
+        found=len(source.pictures) + len(source.skipped),
+        train=len(plan.used) - held_out,
+        held_out=held_out,
+        fingerprint=fingerprint(plan.used),
+        skipped=count_reasons(plan.skipped),
+        ignored_files=dict(source.ignored),
+        upscaled=sum(picture.crops[0].upscaled for picture in plan.used),
+        captions_cut=captions_cut,
+    )
+
+
+def _null_prompt(prompts: Shelf, kind: str) -> PromptStates:
+    """Return the encoded empty text, or zeros of its shape."""
+    empty = _one_row(prompts, prompt_key(EMPTY_WORDING))
+    if kind == "empty":
+        return empty
+    return PromptStates(
+        states=torch.zeros_like(empty.states), pooled=torch.zeros_like(empty.pooled)
     )
 
 

@@ -1,9 +1,10 @@
 """What would save memory, how much of it, and at what price: from counts, nothing is tried.
 
 The factors were measured or computed for SDXL's UNet: recomputing activations saves 92 % of them
-for 36 % more time; activations grow as the pictures of a forward pass and their area do; NF4 with
-doubly quantized scales takes 0.516 bytes a weight (arXiv:2305.14314, section 3); AdamW keeps two
-moments of 4 bytes a trained weight, its 8-bit form of 1 byte (arXiv:2110.02861).
+for 36 % more arithmetic (docs/experiment-log.md has both beside a real run); activations grow as
+the pictures of a forward pass and their area do; NF4 with doubly quantized scales takes 0.516
+bytes a weight (arXiv:2305.14314, section 3); AdamW keeps two moments of 4 bytes a trained weight,
+its 8-bit form of 1 byte (arXiv:2110.02861).
 """
 
 from collections.abc import Iterator
@@ -167,7 +168,7 @@ def _recompute_activations(situation: Situation) -> Iterator[Remedy]:
         yield Remedy(
             action="--set training.gradient_checkpointing=true",
             saves_gib=activations_gib(situation) * CHECKPOINTING_SAVES,
-            price="same result, about a third more time",
+            price="same result, a third more arithmetic",
             keys=("training.gradient_checkpointing",),
         )
 
