@@ -9,7 +9,7 @@ from filelock import FileLock
 from rasengan_xl.dataset.shared_work import Part, fill_store
 from rasengan_xl.dataset.store import ShardWriter, TensorStore
 from rasengan_xl.errors import DatasetError
-from rasengan_xl.ranks import ALONE
+from rasengan_xl.ranks import ALONE, Ranks
 from rasengan_xl.runs.records import StageProgress
 
 from ..exhaust import exhaust
@@ -134,3 +134,23 @@ def test_the_processes_of_a_job_share_the_work(tmp_path):
 def test_a_process_leads_where_it_is_the_first_of_those_that_share_the_folder():
     assert Part(0, 4).leads
     assert not Part(1, 4).leads
+
+
+class OnTwoMachines(Ranks):
+    """The first of four processes, whose cache folder only its own machine sees."""
+
+    def gather(self, value):
+        return [value, value, False, False] if value is True else [value]
+
+
+def test_machines_that_share_no_folder_each_do_all_the_work(tmp_path):
+    parts = []
+
+    def encode(missing, part):
+        parts.append(part)
+        yield StageProgress(stage="encode", done=1, total=1)
+
+    ranks = OnTwoMachines(rank=0, count=4, node_rank=0, node_count=2)
+    exhaust(fill_store(TensorStore(tmp_path, ("value",)), ["a"], encode, ranks))
+    assert parts == [Part(0, 2)]
+    assert not list(tmp_path.glob(".[0-9a-f]*")), "the mark is left behind"

@@ -120,7 +120,15 @@ def test_a_used_folder_is_not_started_again(tmp_path):
 
 def test_a_folder_with_nothing_but_a_draft_is_unused(tmp_path):
     (tmp_path / "settings.json.7.part").write_text("{")
-    RunFolder(tmp_path).check_unused()
+    folder = RunFolder(tmp_path)
+    folder.start(RunSettings(seed=5))
+    assert folder.read_settings().seed == 5
+
+
+def test_a_folder_that_cannot_be_written_is_refused_before_any_work(tmp_path, monkeypatch):
+    monkeypatch.setattr("os.access", lambda path, mode: path != tmp_path)
+    with pytest.raises(OutputError, match="is not writable"):
+        RunFolder(tmp_path / "runs" / "new").check_unused()
 
 
 def test_a_file_in_the_folders_place_is_refused(tmp_path):

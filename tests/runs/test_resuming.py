@@ -60,3 +60,14 @@ def test_other_processes_with_the_same_settings_are_a_change_too():
         "a step was over 4 pictures, is over 8 (batch_size 2 x accumulation 2 x 2 processes)"
     )
     assert changes(begun_batch=8, processes=2) is None
+
+
+def test_a_step_is_not_cut_otherwise_where_adapter_dropout_would_draw_otherwise():
+    begun = changed("adapter.dropout=0.1")
+    now = changed("adapter.dropout=0.1", "training.batch_size=1", "training.accumulation=4")
+    told = explain_changes(begun, now, 4, 1)
+    assert "training.batch_size was 2, is 1" in told
+    assert explain_changes(RunSettings(), changed(*CUT_INTO_ONES), 4, 1) is None
+
+
+CUT_INTO_ONES = ("training.batch_size=1", "training.accumulation=4")

@@ -1,5 +1,6 @@
 import json
 import shutil
+from dataclasses import replace
 from importlib.metadata import version
 
 import pytest
@@ -7,7 +8,8 @@ import torch
 from safetensors.torch import load_file
 
 from rasengan_xl.adapters.files import begins_from_pure_noise
-from rasengan_xl.errors import OutputError
+from rasengan_xl.dataset.encoded import EncodedPictures
+from rasengan_xl.errors import DivergedError, OutputError, UnwritableError
 from rasengan_xl.runs.folder import RunFolder
 from rasengan_xl.runs.records import RunSummary, StepRecord
 from rasengan_xl.training.run import run_training
@@ -135,3 +137,42 @@ def test_an_adapter_says_that_it_was_trained_with_zero_terminal_snr(settings, tm
 def test_resuming_where_there_is_no_run_is_refused(settings, tmp_path):
     with pytest.raises(OutputError, match="holds no run"):
         list(run_training(settings(), RunFolder(tmp_path / "nowhere"), resume=True))
+
+
+@pytest.fixture
+def spoilt(monkeypatch):
+    """Let every latent be something other than numbers."""
+    read = EncodedPictures.posterior
+
+    def posterior(pictures, crop):
+        found = read(pictures, crop)
+        return replace(found, mean=found.mean * float("nan"))
+
+    monkeypatch.setattr(EncodedPictures, "posterior", posterior)
+
+
+def test_a_run_that_diverges_keeps_the_evidence(settings, tmp_path, spoilt):
+    folder = RunFolder(tmp_path / "run")
+    with pytest.raises(DivergedError, match="step 1: the loss is nan.*is kept in .*diverged.json"):
+        list(run_training(settings(), folder))
+    facts = json.loads(folder.diverged_file.read_text())
+    assert facts["step"] == 1
+    assert len(facts["pictures"]) == 2
+    tensors = load_file(folder.diverged_file.with_suffix(".safetensors"))
+    for picture in facts["pictures"]:
+        assert picture["name"].endswith(".png")
+        assert tensors[f"{picture['slot']}/latents"].isnan().all()
+        assert tensors[f"{picture['slot']}/timesteps"].item() == picture["timestep"]
+
+
+def test_evidence_that_cannot_be_kept_does_not_hide_the_divergence(
+    settings, tmp_path, spoilt, monkeypatch
+):
+    folder = RunFolder(tmp_path / "run")
+
+    def refuse(*_):
+        raise UnwritableError("the disk is full")
+
+    monkeypatch.setattr(folder, "write_evidence", refuse)
+    with pytest.raises(DivergedError, match="the loss is nan.*could not be kept .the disk is full"):
+        list(run_training(settings(), folder))
