@@ -68,6 +68,17 @@ class IdleShare(Record):
     """Number of steps measured."""
 
 
+class PeakMemory(Record):
+    """The most memory that one phase of the work took."""
+
+    phase: Literal["encode", "train", "draw"]
+    allocated_gib: float
+    """CUDA: most memory allocated. CPU: most resident memory of the process."""
+    reserved_gib: float | None
+    """CUDA only: most memory that the allocator held."""
+    kind: Literal["cuda allocated", "process resident"]
+
+
 class HeldOutLoss(Record):
     """Loss on the fixed table of (held-out picture, timestep, noise)."""
 
