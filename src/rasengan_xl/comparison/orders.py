@@ -3,11 +3,12 @@
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from rasengan_xl.config.settings import PictureSettings, RunSettings
+from rasengan_xl.runs.folder import RunFolder
 from rasengan_xl.runs.records import StageProgress, StepRecord
 
 
@@ -16,6 +17,23 @@ class Order(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    root: Path
+    """The comparison's folder; everything that is read or written there is named relative to it."""
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The files and folders under the root that the work reads, where they exist."""
+        return ()
+
+    @property
+    def output(self) -> str | None:
+        """The folder under the root that the work writes."""
+        return None
+
+    def after_loss(self) -> Self:
+        """Return what is left to do after the worker was lost in the middle."""
+        return self
+
 
 class Prepare(Order):
     """Check every arm against the base model, and encode the dataset."""
@@ -23,13 +41,40 @@ class Prepare(Order):
     do: Literal["prepare"] = "prepare"
     arms: dict[str, RunSettings]
 
+    @property
+    def output(self) -> str:
+        """Where it may leave what the runs are to share."""
+        return "prepared"
+
 
 class Train(Order):
     """Train one arm."""
 
     do: Literal["train"] = "train"
     settings: RunSettings
-    folder: Path
+    run: str
+    """Its folder under the root."""
+    resume: bool = False
+    """Continue the run that the folder holds."""
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Its own folder, so that it can be continued."""
+        return (self.run,)
+
+    @property
+    def output(self) -> str:
+        """The run's folder."""
+        return self.run
+
+    @property
+    def folder(self) -> RunFolder:
+        """The run's folder, where the root is."""
+        return RunFolder(self.root / self.run)
+
+    def after_loss(self) -> Self:
+        """Continue the run, if there is one to continue."""
+        return self.model_copy(update={"resume": self.folder.is_begun})
 
 
 class Draw(Order):
