@@ -30,7 +30,7 @@ from rasengan_xl.sdxl.components import load_unet_shape
 from rasengan_xl.sdxl.compute import choose_compute
 from rasengan_xl.sdxl.model_folder import find_model
 from rasengan_xl.sdxl.noise_schedule import load_noise_schedule
-from rasengan_xl.training.interruption import Stopped, stop_on_interrupt
+from rasengan_xl.training.interruption import SIGNALS, Stopped, stop_on_interrupt
 from rasengan_xl.training.optimizer import check_optimizer
 from rasengan_xl.training.run import run_training
 
@@ -65,6 +65,8 @@ def _prepare(order: Prepare) -> Iterator[StageProgress]:
 def main() -> None:
     """Read one order, carry it out, and report on standard output."""
     answers = _take_standard_output()
+    # Where Ray starts a worker, it hands down a mask that lets no SIGINT through.
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
     watch = threading.Thread(target=_die_with_reader, args=(answers.fileno(),), daemon=True)
     watch.start()
     order = ORDERS.validate_json(sys.stdin.read())

@@ -1,7 +1,6 @@
 """Let trackers follow a run's records on their way to whoever shows them."""
 
 from collections.abc import Callable, Generator, Iterable, Sequence
-from contextlib import closing, nullcontext
 
 from rasengan_xl.runs.records import CheckpointLoss, StageProgress, StepRecord
 from rasengan_xl.trackers.tracker import Tracker
@@ -28,18 +27,19 @@ def following(
     told: set[int] = set()
     losses = _Losses(measured)
     try:
-        with closing(records) if isinstance(records, Generator) else nullcontext():
-            for record in records:
-                if isinstance(record, StepRecord):
-                    losses.begin(record.step)
-                    for tracker in trackers:
-                        tracker.log(record)
-                else:
-                    losses.log(trackers)
-                yield record
-                yield from _tell_failures(trackers, told)
-            losses.log(trackers)
+        for record in records:
+            if isinstance(record, StepRecord):
+                losses.begin(record.step)
+                for tracker in trackers:
+                    tracker.log(record)
+            else:
+                losses.log(trackers)
+            yield record
+            yield from _tell_failures(trackers, told)
+        losses.log(trackers)
     finally:
+        if isinstance(records, Generator):
+            records.close()
         for tracker in trackers:
             tracker.close()
     yield from _tell_failures(trackers, told)

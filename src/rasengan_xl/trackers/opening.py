@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from contextlib import redirect_stdout
 from contextvars import Context
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from rasengan_xl.errors import DeviceError
 from rasengan_xl.trackers.tracker import Scalars, Sink, Tracker
@@ -106,7 +106,7 @@ def _flat(tree: Mapping[str, Any], above: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for name, value in tree.items():
         if isinstance(value, Mapping):
-            flat.update(_flat(value, f"{above}{name}."))
+            flat.update(_flat(cast("Mapping[str, Any]", value), f"{above}{name}."))
         else:
             flat[f"{above}{name}"] = value
     return flat
