@@ -165,4 +165,5 @@ worker.main()
     )
     assert decode_line(worker.stdout.readline()).stage == "a"
     worker.stdout.close()  # as the end of a process does
-    assert worker.wait(20) == -signal.SIGKILL, "it did not save in time"
+    # Either it was between two records, and stopped; or it was not there in time, and was ended.
+    assert worker.wait(20) in (128 + signal.SIGTERM, -signal.SIGKILL)
