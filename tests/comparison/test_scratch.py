@@ -33,7 +33,8 @@ def test_the_next_one_removes_what_a_killed_process_left(tmp_path):
 import os, signal, tempfile
 tempfile.tempdir = {str(tmp_path)!r}
 from rasengan_xl.comparison.scratch import Scratch
-(Scratch().path / "file").touch()
+scratch = Scratch()
+(scratch.path / "file").touch()
 os.kill(os.getpid(), signal.SIGKILL)
 """
     killed = subprocess.run((sys.executable, "-c", script), check=False)
