@@ -7,14 +7,32 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
-from rasengan_xl.config.settings import PictureSettings, RunSettings
+from rasengan_xl.comparison.layout import EXAMINED_FOLDERS
+from rasengan_xl.config.comparison_settings import PictureSettings, ScoringSettings
+from rasengan_xl.config.settings import RunSettings
 from rasengan_xl.runs.records import StageProgress, StepRecord
 
 
 class Order(BaseModel):
-    """One piece of work: frozen, and strangers to a key are refused."""
+    """One piece of work: frozen, and strangers to a key are refused.
+
+    All paths but the root are relative to it, so that an order can be carried out elsewhere.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    root: Path
+    """The comparison's folder."""
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """What is read under the root."""
+        return ()
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """What is written under the root: folders."""
+        return ()
 
 
 class Prepare(Order):
@@ -22,31 +40,78 @@ class Prepare(Order):
 
     do: Literal["prepare"] = "prepare"
     arms: dict[str, RunSettings]
+    matched: bool = False
+    """Whether all arms must have equally many trainable parameters."""
+    probe: bool = True
+    """Whether to measure what the device can do at most."""
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """The folder of the facts that were found."""
+        return ("prepared",)
 
 
 class Train(Order):
-    """Train one arm."""
+    """Train one arm with one seed."""
 
     do: Literal["train"] = "train"
     settings: RunSettings
-    folder: Path
+    run: str
+    """Folder of the run."""
+    resume: bool = False
+    """Continue what lies there."""
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """What an earlier attempt has left."""
+        return (self.run,)
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """The run's folder."""
+        return (self.run,)
 
 
-class Draw(Order):
-    """Draw the same pictures with the base and with every finished arm."""
+class Subject(BaseModel):
+    """Who draws: the base, or an arm trained with a seed."""
 
-    do: Literal["draw"] = "draw"
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    run: str | None
+    """Folder of the run; absent for the base."""
+    on_full_base: bool
+    """Whether its held-out loss on the unquantized base is to be measured: its run's is not."""
+    key: str
+    """Hash over all that the examination depends on."""
+
+
+class Examine(Order):
+    """Draw with every subject, measure what only the unquantized base tells, score the pictures."""
+
+    do: Literal["examine"] = "examine"
     settings: RunSettings
-    """Of any arm: all share the base model and where to compute."""
+    """Of any arm: all share the base model, the held-out pictures and where to compute."""
     pictures: PictureSettings
-    adapters: dict[str, Path]
-    """Adapter file of each arm."""
-    folder: Path
-    """Where the pictures go, one folder per arm."""
+    scoring: ScoringSettings
+    subjects: tuple[Subject, ...]
+    reference_key: str
+    writes_reference: bool
+    """Whether to write down what the pictures are set against: one order of several does."""
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The runs whose adapters draw."""
+        return tuple(subject.run for subject in self.subjects if subject.run is not None)
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """The folders of pictures, features and measurements."""
+        return EXAMINED_FOLDERS
 
 
-AnyOrder = Annotated[Prepare | Train | Draw, Field(discriminator="do")]
-ORDERS: TypeAdapter[Prepare | Train | Draw] = TypeAdapter(AnyOrder)
+AnyOrder = Annotated[Prepare | Train | Examine, Field(discriminator="do")]
+ORDERS: TypeAdapter[Prepare | Train | Examine] = TypeAdapter(AnyOrder)
 
 
 def encode_progress(record: StageProgress | StepRecord) -> str:

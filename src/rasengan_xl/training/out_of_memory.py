@@ -18,7 +18,7 @@ from rasengan_xl.sdxl.components import load_unet_shape
 from rasengan_xl.sdxl.compute import Compute
 from rasengan_xl.sdxl.model_folder import ModelFolder
 from rasengan_xl.sdxl.quantization import linears_to_quantize
-from rasengan_xl.training.cost import peak_memory_gib, peak_memory_reserved_gib
+from rasengan_xl.runs.cost import peak_memory_gib, peak_memory_reserved_gib
 from rasengan_xl.training.memory_remedies import (
     GIB,
     TRAIN,

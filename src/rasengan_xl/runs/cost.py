@@ -1,4 +1,4 @@
-"""What training costs: time and memory."""
+"""What work costs: time and memory."""
 
 import resource
 import sys
@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import device as Device  # noqa: N812
 
-from rasengan_xl.runs.records import IdleShare, SecondsPerStep, StepRecord
+from rasengan_xl.runs.records import IdleShare, PeakMemory, SecondsPerStep, StepRecord
 
 WARMUP_STEPS = 5
 """Steps left out of timing: allocators, kernels and caches settle in them."""
@@ -31,6 +31,12 @@ class Stopwatch:
         if self._device.type == "cuda":
             torch.cuda.synchronize(self._device)
         return time.perf_counter() - self._started
+
+
+def mean_joules(records: list[StepRecord]) -> float | None:
+    """Return the mean energy of the steps after the warm-up, in joules."""
+    told = [record.joules for record in records[WARMUP_STEPS:] if record.joules is not None]
+    return sum(told) / len(told) if told else None
 
 
 def memory_kind(device: Device) -> Literal["cuda allocated", "process resident"]:
@@ -59,15 +65,25 @@ def peak_memory_reserved_gib(device: Device) -> float | None:
     return torch.cuda.max_memory_reserved(device) / _BYTES_PER_GIB
 
 
+def peak_memory(phase: Literal["encode", "train", "draw"], device: Device) -> PeakMemory:
+    """Describe the most memory that a phase took, as the three functions above count it."""
+    return PeakMemory(
+        phase=phase,
+        allocated_gib=peak_memory_gib(device),
+        reserved_gib=peak_memory_reserved_gib(device),
+        kind=memory_kind(device),
+    )
+
+
 def summarise_seconds(records: list[StepRecord]) -> SecondsPerStep | None:
     """Return median and quartiles of the steps after the warm-up."""
     seconds = sorted(record.seconds for record in records[WARMUP_STEPS:])
     if not seconds:
         return None
     return SecondsPerStep(
-        median=_quantile(seconds, 0.5),
-        p25=_quantile(seconds, 0.25),
-        p75=_quantile(seconds, 0.75),
+        median=quantile(seconds, 0.5),
+        p25=quantile(seconds, 0.25),
+        p75=quantile(seconds, 0.75),
         n=len(seconds),
     )
 
@@ -84,8 +100,8 @@ def summarise_idleness(records: list[StepRecord]) -> IdleShare | None:
     )
 
 
-def _quantile(values: list[float], share: float) -> float:
-    """Interpolate linearly between the two values around a share of the sorted list."""
+def quantile(values: list[float], share: float) -> float:
+    """Interpolate linearly between the two values around a share of a sorted list."""
     place = share * (len(values) - 1)
     below = int(place)
     above = min(below + 1, len(values) - 1)
