@@ -75,5 +75,5 @@ def _count(settings: RunSettings, model: ModelFolder) -> ArmFacts:
     return ArmFacts(
         trainable_parameters=count_trainable_parameters(unet),
         total_parameters=count_parameters(unet),
-        flops_per_step=count_step_flops(model, settings),
+        flops_per_step=count_step_flops(unet, model, settings),
     )

@@ -4,24 +4,29 @@ from typing import Any
 
 import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from torch.utils.flop_counter import FlopCounterMode
 
-from rasengan_xl.adapters.attach import attach_adapter
 from rasengan_xl.config.settings import RunSettings
-from rasengan_xl.sdxl.components import explaining, load_unet_shape
+from rasengan_xl.sdxl.components import explaining
 from rasengan_xl.sdxl.full_size import TOKENS
 from rasengan_xl.sdxl.model_folder import ModelFolder
 
 
-def count_step_flops(model: ModelFolder, settings: RunSettings) -> float:
+def count_step_flops(
+    unet: UNet2DConditionModel, model: ModelFolder, settings: RunSettings
+) -> float:
     """Count the operations of one optimizer step of one process: forward and backward.
 
     It is the model's arithmetic, whatever the base is stored in: recomputed activations and the
     unpacking of NF4 weights are not counted, as in "model FLOPs" (arXiv:2204.02311, appendix B).
     Pictures are taken to be square.
+
+    Args:
+        unet: Without values, on the device `meta`, its adapter attached.
+        model: Where the shape of the VAE is told.
+        settings: Size of a step.
     """
-    unet = load_unet_shape(model)
-    attach_adapter(unet, settings.adapter, settings.seed)
     shape: Any = unet.config
     batch = settings.training.batch_size
     side = settings.dataset.resolution // _read_latent_share(model)
