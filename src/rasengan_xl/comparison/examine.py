@@ -72,7 +72,7 @@ def examine_subjects(order: Examine) -> Iterator[StageProgress]:
     if bench.compute.device.type == "cuda":
         torch.cuda.empty_cache()
     for name, scored in (yield from score_subjects(bench, examined)).items():
-        write_whole(bench.folder.examined_file(name), scored.model_dump_json(indent=2))
+        write_whole(bench.folder.drawn(name).facts_file, scored.model_dump_json(indent=2))
 
 
 def _set_up(order: Examine) -> Generator[StageProgress, None, Bench]:
@@ -153,7 +153,7 @@ def _draw(
     pipeline: StableDiffusionXLPipeline, subject: Subject, kind: PictureKind, bench: Bench
 ) -> Iterator[TimedBatch]:
     requests, drawing = bench.assignment.requests[kind], bench.assignment.drawings[kind]
-    done = 0
+    folder, done = bench.folder.drawn(subject.name), 0
     for batch in draw_timed(pipeline, requests, drawing):
         for picture in batch.pictures:
             described = {
@@ -166,7 +166,7 @@ def _draw(
                 "sampler_steps": drawing.sampler_steps,
                 "guidance": drawing.guidance,
             }
-            save_picture(picture, bench.folder.picture_file(kind, subject.name, done), described)
+            save_picture(picture, folder.picture_file(kind, done), described)
             done += 1
         yield batch
 

@@ -5,21 +5,12 @@ from typing import Literal
 
 from pydantic import ValidationError
 
-from rasengan_xl.config.comparison_settings import BASE, ComparisonSettings
+from rasengan_xl.config.comparison_settings import ComparisonSettings
 from rasengan_xl.errors import OutputError
 from rasengan_xl.runs.folder import RunFolder, refuse_used_folder, write_whole
 
 PictureKind = Literal["shown", "scored", "neutral"]
 """What is drawn: for people; to be judged by numbers; of what has nothing to do with the style."""
-
-_PICTURE_FOLDERS: dict[PictureKind, str] = {
-    "shown": "pictures",
-    "scored": "pictures-scored",
-    "neutral": "pictures-neutral",
-}
-EXAMINED_FOLDERS = (*_PICTURE_FOLDERS.values(), "pictures-nearest", "examined", "features")
-"""What examining writes into."""
-
 
 class ComparisonFolder:
     """Where the settings, runs, pictures, features and result of a comparison lie."""
@@ -32,7 +23,7 @@ class ComparisonFolder:
 
     def run(self, arm: str, seed: int) -> RunFolder:
         """Return the folder of an arm trained with a seed."""
-        return RunFolder(self.root / "arms" / subject_of(arm, seed))
+        return RunFolder(self.root / run_folder(arm, seed))
 
     def trial(self, arm: str, learning_rate: float) -> RunFolder:
         """Return the folder of a learning rate tried for an arm."""
@@ -46,26 +37,14 @@ class ComparisonFolder:
         """Name the file that keeps what a worker's libraries said."""
         return self.logs_folder / f"{name.replace('/', '-')}.log"
 
-    def picture_file(self, kind: PictureKind, subject: str, number: int) -> Path:
-        """Name a picture that a subject drew."""
-        return self.root / _PICTURE_FOLDERS[kind] / subject / f"{number:03d}.png"
-
-    def nearest_file(self, subject: str, number: int) -> Path:
-        """Name the training picture most like what a subject drew."""
-        return self.root / "pictures-nearest" / subject / f"{number:03d}.png"
-
-    def examined_file(self, subject: str) -> Path:
-        """Name the file of what was measured of a subject's pictures."""
-        return self.root / "examined" / f"{subject}.json"
+    def drawn(self, subject: str) -> "DrawnFolder":
+        """Return the folder of what a subject drew."""
+        return DrawnFolder(self.root / drawn_folder(subject))
 
     @property
-    def reference_file(self) -> Path:
-        """Name the file of what the pictures are set against."""
-        return self.root / "examined" / "reference.json"
-
-    def features_file(self, encoder: str, subject: str) -> Path:
-        """Name the file of the features that an encoder gave a subject's pictures."""
-        return self.root / "features" / encoder / f"{subject}.safetensors"
+    def reference(self) -> "DrawnFolder":
+        """Return the folder of what drawn pictures are set against."""
+        return self.drawn(REFERENCE)
 
     def relative(self, path: Path) -> str:
         """Write a path as the result does."""
@@ -100,10 +79,40 @@ class ComparisonFolder:
         write_whole(self.settings_file, settings.model_dump_json(indent=2))
 
 
+class DrawnFolder:
+    """Where the pictures of one subject lie, with what was measured of them."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.facts_file = path / "facts.json"
+
+    def picture_file(self, kind: PictureKind, number: int) -> Path:
+        """Name a picture."""
+        return self.path / kind / f"{number:03d}.png"
+
+    def nearest_file(self, number: int) -> Path:
+        """Name the training picture most like a scored picture."""
+        return self.path / "nearest" / f"{number:03d}.png"
+
+    def features_file(self, encoder: str) -> Path:
+        """Name the file of the features that an encoder gave the pictures."""
+        return self.path / f"features-{encoder}.safetensors"
+
+
+REFERENCE = "reference"
+"""Who stands for the dataset's own pictures, beside those who draw."""
+
+
+def drawn_folder(subject: str) -> str:
+    """Name the folder of what a subject drew, relative to the comparison's."""
+    return f"drawn/{subject}"
+
+
+def run_folder(arm: str, seed: int) -> str:
+    """Name the folder of an arm trained with a seed, relative to the comparison's."""
+    return f"arms/{subject_of(arm, seed)}"
+
+
 def subject_of(arm: str, seed: int) -> str:
     """Name who draws: an arm trained with a seed."""
     return f"{arm}/seed-{seed}"
-
-
-BASE_SUBJECT = BASE
-"""Who draws without an adapter."""

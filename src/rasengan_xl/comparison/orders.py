@@ -3,13 +3,14 @@
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
-from rasengan_xl.comparison.layout import EXAMINED_FOLDERS
+from rasengan_xl.comparison.layout import REFERENCE, drawn_folder
 from rasengan_xl.config.comparison_settings import PictureSettings, ScoringSettings
 from rasengan_xl.config.settings import RunSettings
+from rasengan_xl.runs.folder import RunFolder
 from rasengan_xl.runs.records import StageProgress, StepRecord
 
 
@@ -26,13 +27,17 @@ class Order(BaseModel):
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        """What is read under the root."""
+        """The files and folders under the root that the work reads, where they exist."""
         return ()
 
     @property
     def outputs(self) -> tuple[str, ...]:
-        """What is written under the root: folders."""
+        """The folders under the root that the work writes, each by itself alone."""
         return ()
+
+    def after_loss(self) -> Self:
+        """Return what is left to do after the worker was lost in the middle."""
+        return self
 
 
 class Prepare(Order):
@@ -63,13 +68,22 @@ class Train(Order):
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        """What an earlier attempt has left."""
+        """Its own folder, so that it can be continued."""
         return (self.run,)
 
     @property
     def outputs(self) -> tuple[str, ...]:
         """The run's folder."""
         return (self.run,)
+
+    @property
+    def folder(self) -> RunFolder:
+        """The run's folder, where the root is."""
+        return RunFolder(self.root / self.run)
+
+    def after_loss(self) -> Self:
+        """Continue the run, if there is one to continue."""
+        return self.model_copy(update={"resume": self.folder.is_begun})
 
 
 class Subject(BaseModel):
@@ -106,8 +120,9 @@ class Examine(Order):
 
     @property
     def outputs(self) -> tuple[str, ...]:
-        """The folders of pictures, features and measurements."""
-        return EXAMINED_FOLDERS
+        """A folder for each subject, with its pictures, features and measurements."""
+        drawn = tuple(drawn_folder(subject.name) for subject in self.subjects)
+        return (*drawn, drawn_folder(REFERENCE)) if self.writes_reference else drawn
 
 
 AnyOrder = Annotated[Prepare | Train | Examine, Field(discriminator="do")]

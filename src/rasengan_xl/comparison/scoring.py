@@ -13,7 +13,7 @@ from jaxtyping import Float
 from PIL import Image
 
 from rasengan_xl.comparison.facts import DrawnNearest, Examined, ReferenceFacts
-from rasengan_xl.comparison.layout import ComparisonFolder, PictureKind
+from rasengan_xl.comparison.layout import REFERENCE, ComparisonFolder, PictureKind
 from rasengan_xl.comparison.result import EncoderFacts
 from rasengan_xl.config.comparison_settings import ScoringSettings
 from rasengan_xl.dataset.encoding import CropRequest
@@ -62,7 +62,7 @@ def score_subjects(
             training = encoder.features([request.cut() for request in reference.training])
             similarities = find_nearest(held_out, training).similarity.tolist()
         if order.writes_reference:
-            _write(bench.folder, encoder.key, "reference", held_out=held_out, training=training)
+            _write(bench.folder, encoder.key, REFERENCE, held_out=held_out, training=training)
         done += 1
         for name, subject in scored.items():
             scored[name] = _score(encoder, name, subject, training, bench)
@@ -75,7 +75,7 @@ def score_subjects(
             held_out=[request.picture.name for request in reference.held_out],
             held_out_similarities=similarities,
         )
-        write_whole(bench.folder.reference_file, told.model_dump_json(indent=2))
+        write_whole(bench.folder.reference.facts_file, told.model_dump_json(indent=2))
     return scored
 
 
@@ -138,7 +138,7 @@ def _score(
 def _load(bench: "Bench", kind: PictureKind, subject: str) -> list[Image.Image]:
     pictures: list[Image.Image] = []
     for number in range(len(bench.assignment.requests[kind])):
-        with Image.open(bench.folder.picture_file(kind, subject, number)) as picture:
+        with Image.open(bench.folder.drawn(subject).picture_file(kind, number)) as picture:
             pictures.append(picture.convert("RGB"))
     return pictures
 
@@ -152,7 +152,7 @@ def _find_nearest(
     shown: list[DrawnNearest] = []
     for number in np.argsort(-nearest.similarity)[:NEAREST_SHOWN].tolist():
         request = requests[int(nearest.index[number])]
-        file = bench.folder.nearest_file(name, number)
+        file = bench.folder.drawn(name).nearest_file(number)
         file.parent.mkdir(parents=True, exist_ok=True)
         request.cut().save(file)
         shown.append(
@@ -170,6 +170,6 @@ def _write(
     folder: ComparisonFolder, encoder: str, subject: str, **features: Features | None
 ) -> None:
     tensors = {n: torch.from_numpy(f) for n, f in features.items() if f is not None and len(f)}
-    file = folder.features_file(encoder, subject)
+    file = folder.drawn(subject).features_file(encoder)
     file.parent.mkdir(parents=True, exist_ok=True)
     write_tensors(file, tensors)

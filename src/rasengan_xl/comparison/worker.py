@@ -19,7 +19,6 @@ from rasengan_xl.comparison.orders import (
 )
 from rasengan_xl.comparison.prepare import prepare_arms
 from rasengan_xl.errors import USER_ERROR_STATUS, RasenganError
-from rasengan_xl.runs.folder import RunFolder
 from rasengan_xl.runs.records import StageProgress, StepRecord
 from rasengan_xl.training.interruption import Stopped, stop_on_interrupt
 from rasengan_xl.training.run import run_training
@@ -31,8 +30,7 @@ def carry_out(order: Prepare | Train | Examine) -> Iterator[StageProgress | Step
         case Prepare():
             yield from prepare_arms(order)
         case Train():
-            folder = RunFolder(order.root / order.run)
-            yield from run_training(order.settings, folder, resume=order.resume)
+            yield from run_training(order.settings, order.folder, resume=order.resume)
         case Examine():
             yield from examine_subjects(order)
 

@@ -11,6 +11,8 @@ from rasengan_xl.config.settings import RunSettings
 BASE = "base"
 """What the base model without adapter is called, beside the names of the arms."""
 
+RESERVED = frozenset({BASE, "reference"})
+
 ArmName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 """Names a folder, too."""
 
@@ -109,9 +111,9 @@ class ComparisonSettings(Settings):
         return self
 
     @model_validator(mode="after")
-    def _no_arm_is_the_base(self) -> Self:
-        if BASE in self.arms:
-            raise ValueError(f"an arm cannot be called {BASE!r}, as the model without adapter is")
+    def _no_arm_has_a_reserved_name(self) -> Self:
+        for name in RESERVED & self.arms.keys():
+            raise ValueError(f"an arm cannot be called {name!r}: the report has that for its own")
         return self
 
     @model_validator(mode="after")
