@@ -7,7 +7,7 @@ judged by `scoring.py` once the model has left memory.
 import gc
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from diffusers.pipelines.stable_diffusion_xl.pipeline_stable_diffusion_xl import (
@@ -25,7 +25,7 @@ from rasengan_xl.generation.pipeline import MemorySavings, adapted, load_pipelin
 from rasengan_xl.generation.png import save_picture
 from rasengan_xl.generation.timing import TimedBatch, draw_timed
 from rasengan_xl.runs.cost import peak_memory, quantile, reset_peak_memory
-from rasengan_xl.runs.folder import RunFolder, write_whole
+from rasengan_xl.runs.folder import RunFolder, read_record, write_whole
 from rasengan_xl.runs.records import StageProgress
 from rasengan_xl.sdxl.compute import Compute, choose_compute
 from rasengan_xl.sdxl.model_folder import ModelFolder, find_model
@@ -61,18 +61,54 @@ class Bench:
 def examine_subjects(order: Examine) -> Iterator[StageProgress]:
     """Draw every picture of the subjects, measure their losses, and score what they drew."""
     bench = yield from _set_up(order)
-    yield StageProgress(stage="draw", done=0, total=1)
-    pipeline = load_pipeline(bench.model, bench.compute, MemorySavings(vae_slicing=True))
-    examined: dict[str, Examined] = {}
-    for number, subject in enumerate(order.subjects):
-        with _on(pipeline, subject, bench):
-            examined[subject.name] = yield from _examine(pipeline, subject, bench, number)
-    del pipeline
-    gc.collect()
-    if bench.compute.device.type == "cuda":
-        torch.cuda.empty_cache()
-    for name, scored in (yield from score_subjects(bench, examined)).items():
-        write_whole(bench.folder.drawn(name).facts_file, scored.model_dump_json(indent=2))
+    examined = yield from _draw_all(bench)
+    for name, judged in (yield from score_subjects(bench, examined)).items():
+        _keep(bench, name, judged.model_copy(update={"judged": True}))
+
+
+def _draw_all(bench: Bench) -> Generator[StageProgress, None, dict[str, Examined]]:
+    """Have every subject draw that has not yet; let the model go at the end."""
+    examined = {s.name: known for s in bench.order.subjects if (known := _recall(bench, s))}
+    left = [subject for subject in bench.order.subjects if subject.name not in examined]
+    if left:
+        yield StageProgress(stage="draw", done=0, total=1)
+        pipeline = load_pipeline(bench.model, bench.compute, MemorySavings(vae_slicing=True))
+        for number, subject in enumerate(left):
+            with _on(pipeline, subject, bench):
+                work = _examine(pipeline, subject, bench)
+                examined[subject.name] = yield from _count_on(work, number, len(left))
+            _keep(bench, subject.name, examined[subject.name])
+        del pipeline
+        gc.collect()
+        if bench.compute.device.type == "cuda":
+            torch.cuda.empty_cache()
+    return {subject.name: examined[subject.name] for subject in bench.order.subjects}
+
+
+def _recall(bench: Bench, subject: Subject) -> Examined | None:
+    """Return what a subject has drawn before, if it is what is asked now."""
+    file = bench.folder.drawn(subject.name).facts_file
+    known = read_record(Examined, file) if file.exists() else None
+    return known if known is not None and known.key == subject.key else None
+
+
+def _keep(bench: Bench, name: str, examined: Examined) -> None:
+    write_whole(bench.folder.drawn(name).facts_file, examined.model_dump_json(indent=2))
+
+
+def _count_on(
+    work: Generator[StageProgress, None, Examined], number: int, subjects: int
+) -> Generator[StageProgress, None, Examined]:
+    """Pass on the progress of one subject's pictures as a part of all subjects'."""
+    while True:
+        try:
+            record = next(work)
+        except StopIteration as end:
+            return end.value
+        if record.stage == "draw":
+            done = number * record.total + record.done
+            record = replace(record, done=done, total=record.total * subjects)
+        yield record
 
 
 def _set_up(order: Examine) -> Generator[StageProgress, None, Bench]:
@@ -123,7 +159,7 @@ def _on(
 
 
 def _examine(
-    pipeline: StableDiffusionXLPipeline, subject: Subject, bench: Bench, number: int
+    pipeline: StableDiffusionXLPipeline, subject: Subject, bench: Bench
 ) -> Generator[StageProgress, None, Examined]:
     reset_peak_memory(bench.compute.device)
     batches: list[TimedBatch] = []
@@ -131,10 +167,8 @@ def _examine(
     for kind in bench.assignment.requests:
         for batch in _draw(pipeline, subject, kind, bench):
             batches.append(batch)
-            done = number * total + sum(len(each.pictures) for each in batches)
-            yield StageProgress(
-                stage="draw", done=done, total=total * len(bench.order.subjects)
-            )
+            done = sum(len(each.pictures) for each in batches)
+            yield StageProgress(stage="draw", done=done, total=total)
     memory = peak_memory("draw", bench.compute.device)
     losses = None
     if subject.on_full_base:
@@ -142,6 +176,7 @@ def _examine(
         losses = yield from measure_losses(pipeline.unet, bench.table, most, bench.compute)
     return Examined(
         key=subject.key,
+        judged=False,
         losses=losses,
         seconds_per_picture=_summarise_times(batches),
         memory=memory,

@@ -23,9 +23,10 @@ class PreparedFacts(Record):
 
 
 class FailureFacts(Record):
-    """Why a run did not come to its end."""
+    """Why a run did not come to its end, or not at the first attempt."""
 
-    reason: str
+    reason: str | None
+    """Absent when it did after all."""
     attempts: int
 
 
@@ -53,6 +54,8 @@ class Examined(Record):
 
     key: str
     """Hash over all that this depends on: it is examined anew when that changes."""
+    judged: bool
+    """Whether the encoders have had their say; else it has only drawn."""
     losses: list[list[float]] | None
     """[picture][timestep] on the unquantized base; absent where the run's own table is that."""
     seconds_per_picture: DrawingTime | None

@@ -29,13 +29,13 @@ class ComparisonFolder:
         """Return the folder of a learning rate tried for an arm."""
         return RunFolder(self.root / "sweep" / arm / f"{learning_rate:g}")
 
-    def failure_file(self, run: RunFolder) -> Path:
-        """Name the file that says why a run failed."""
-        return run.path / "failure.json"
+    def failure_file(self, run: str) -> Path:
+        """Name the file that says how a run failed, or what it took to finish it."""
+        return self.root / "failures" / f"{run}.json"
 
     def log_file(self, name: str) -> Path:
         """Name the file that keeps what a worker's libraries said."""
-        return self.logs_folder / f"{name.replace('/', '-')}.log"
+        return self.logs_folder / f"{name.replace('/', '-').replace(' ', '-')}.log"
 
     def drawn(self, subject: str) -> "DrawnFolder":
         """Return the folder of what a subject drew."""

@@ -115,8 +115,9 @@ class Examine(Order):
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        """The runs whose adapters draw."""
-        return tuple(subject.run for subject in self.subjects if subject.run is not None)
+        """The runs whose adapters draw, and what has been drawn by them."""
+        runs = tuple(subject.run for subject in self.subjects if subject.run is not None)
+        return (*runs, *(drawn_folder(subject.name) for subject in self.subjects))
 
     @property
     def outputs(self) -> tuple[str, ...]:
