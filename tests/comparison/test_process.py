@@ -41,7 +41,7 @@ def test_an_error_comes_as_its_message():
 
 
 def test_an_order_survives_the_way_between_two_processes(tmp_path):
-    order = Train(settings=RunSettings(seed=3), folder=tmp_path)
+    order = Train(root=tmp_path, settings=RunSettings(seed=3), run="arms/lora")
     assert ORDERS.validate_json(order.model_dump_json()) == order
 
 
@@ -54,7 +54,7 @@ def worker(monkeypatch, tmp_path):
         file.write_text(f"#!/bin/sh\n{script}\n")
         file.chmod(0o755)
         monkeypatch.setattr(process.sys, "executable", str(file))
-        return Train(settings=RunSettings(), folder=tmp_path)
+        return Train(root=tmp_path, settings=RunSettings(), run="run")
 
     return become
 

@@ -147,7 +147,7 @@ def _train(
         tried = sweep.get(run.arm)
         if tried and not any(trial.chosen for trial in tried):
             reason = f"no learning rate could be chosen: {tried[0].reason}"
-            _note_failure(course, run, JobEnded(job=run.name, attempts=1, reason=reason))
+            _note_failure(course, run, JobEnded(job=run.name, attempts=1, seconds=0, reason=reason))
             del left[run.name]
     jobs = [_training_job(run, course) for run in left.values()]
     for event in carry_out_jobs(jobs, course.place) if jobs else ():

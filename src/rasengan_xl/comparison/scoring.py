@@ -3,7 +3,7 @@
 Distances between sets of pictures are taken later, from the features, for all arms together.
 """
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,8 @@ from rasengan_xl.errors import ModelError
 from rasengan_xl.evaluation.attributes import judge_attributes
 from rasengan_xl.evaluation.distances import find_nearest
 from rasengan_xl.evaluation.encoders import Encoder, clip_scores, find_encoder
+from rasengan_xl.evaluation.features import encode_pictures, encode_texts
+from rasengan_xl.mini.reader import load_reader
 from rasengan_xl.runs.folder import write_whole
 from rasengan_xl.runs.records import StageProgress
 from rasengan_xl.tensor_file import write_tensors
@@ -29,11 +31,26 @@ from rasengan_xl.tensor_file import write_tensors
 if TYPE_CHECKING:
     from rasengan_xl.comparison.examine import Bench
 
+Features = Float[np.ndarray, "picture width"]
+
 NEAREST_SHOWN = 2
 """Drawn pictures of a subject that are kept with the training picture most like them."""
+READER = "attribute reader of the mini world"
 _NEAREST_BY = ("dino", "clip", "reader")
 """Which encoder says what is near: the first of these that can be had."""
-Features = Float[np.ndarray, "picture width"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judge:
+    """An encoder that judges pictures, and what it is called in files and columns."""
+
+    key: str
+    encoder: Encoder
+    batch_size: int
+
+    def features(self, pictures: Iterable[Image.Image]) -> Features:
+        """Return the features of pictures."""
+        return encode_pictures(self.encoder, pictures, self.batch_size)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,24 +67,24 @@ def score_subjects(
     """Add to what was measured of each subject what the encoders say of its pictures."""
     scored = dict(examined)
     scoring, order = bench.order.scoring, bench.order
-    encoders, facts = _find_encoders(scoring, bench) if scoring.pictures else ([], [])
-    near = next((e for k in _NEAREST_BY for e in encoders if e.key == k), None)
+    judges, facts = _find_judges(scoring, bench) if scoring.pictures else ([], [])
+    near = next((judge for key in _NEAREST_BY for judge in judges if judge.key == key), None)
     reference, similarities = _list_reference(bench), None
-    done, total = 0, len(encoders) * (len(scored) + 1)
-    for encoder in encoders:
-        yield StageProgress(stage=f"judge by {encoder.key}", done=done, total=total)
-        held_out = encoder.features([request.cut() for request in reference.held_out])
+    done, total = 0, len(judges) * (len(scored) + 1)
+    for judge in judges:
+        yield StageProgress(stage=f"judge by {judge.key}", done=done, total=total)
+        held_out = judge.features(request.cut() for request in reference.held_out)
         training = None
-        if encoder is near:
-            training = encoder.features([request.cut() for request in reference.training])
+        if judge is near:
+            training = judge.features(request.cut() for request in reference.training)
             similarities = find_nearest(held_out, training).similarity.tolist()
         if order.writes_reference:
-            _write(bench.folder, encoder.key, REFERENCE, held_out=held_out, training=training)
+            _write(bench.folder, judge.key, REFERENCE, held_out=held_out, training=training)
         done += 1
         for name, subject in scored.items():
-            scored[name] = _score(encoder, name, subject, training, bench)
+            scored[name] = _score(judge, name, subject, training, bench)
             done += 1
-            yield StageProgress(stage=f"judge by {encoder.key}", done=done, total=total)
+            yield StageProgress(stage=f"judge by {judge.key}", done=done, total=total)
     if order.writes_reference:
         told = ReferenceFacts(
             key=order.reference_key,
@@ -79,30 +96,36 @@ def score_subjects(
     return scored
 
 
-def _find_encoders(
+def _find_judges(
     scoring: ScoringSettings, bench: "Bench"
-) -> tuple[list[Encoder], list[EncoderFacts]]:
+) -> tuple[list[Judge], list[EncoderFacts]]:
     """Find every encoder that is asked for; one that cannot be had is told and done without."""
+    judges: list[Judge] = []
+    facts: list[EncoderFacts] = []
     asked = {
         "clip": (scoring.clip, scoring.clip_revision),
         "dino": (scoring.dino, scoring.dino_revision),
-        "reader": ("mini" if scoring.reader else None, None),
+        "reader": (READER if scoring.reader else None, None),
     }
-    encoders: list[Encoder] = []
-    facts: list[EncoderFacts] = []
     for key, (name, revision) in asked.items():
         if name is None:
             continue
         try:
-            encoder = find_encoder(
-                key, name, revision, bench.compute.device, batch_size=scoring.batch_size
-            )
+            encoder = _find_encoder(key, name, revision, bench.compute.device)
         except ModelError as error:
             facts.append(EncoderFacts(key=key, name=name, identity=None, absent=str(error)))
             continue
-        encoders.append(encoder)
+        judges.append(Judge(key=key, encoder=encoder, batch_size=scoring.batch_size))
         facts.append(EncoderFacts(key=key, name=name, identity=encoder.identity))
-    return encoders, facts
+    return judges, facts
+
+
+def _find_encoder(key: str, name: str, revision: str | None, device: torch.device) -> Encoder:
+    if key == "reader":
+        reader = load_reader(device)
+        return Encoder(identity=reader.identity, features=reader.features)
+    assert key in ("clip", "dino")
+    return find_encoder(key, name, revision, device)
 
 
 def _list_reference(bench: "Bench") -> Reference:
@@ -116,22 +139,22 @@ def _list_reference(bench: "Bench") -> Reference:
 
 
 def _score(
-    encoder: Encoder, name: str, subject: Examined, training: Features | None, bench: "Bench"
+    judge: Judge, name: str, subject: Examined, training: Features | None, bench: "Bench"
 ) -> Examined:
     pictures = _load(bench, "scored", name)
-    drawn = encoder.features(pictures)
-    neutral = encoder.features(_load(bench, "neutral", name))
+    drawn = judge.features(pictures)
+    neutral = judge.features(_load(bench, "neutral", name))
     found: dict[str, Any] = {}
     if training is not None:
-        found |= _find_nearest(encoder, name, drawn, training, bench)
+        found |= _find_nearest(judge, name, drawn, training, bench)
     captions = None
-    if encoder.key == "clip":
-        captions = encoder.text_features(subject.prompts)
+    if judge.key == "clip":
+        captions = encode_texts(judge.encoder, subject.prompts, judge.batch_size)
         found["clip_scores"] = clip_scores(drawn, captions).tolist()
-    if encoder.key == "reader":
+    if judge.key == "reader":
         judged = judge_attributes(pictures, subject.prompts, bench.compute.device)
         found |= {"named_rightly": judged.named_rightly, "in_style": judged.in_style}
-    _write(bench.folder, encoder.key, name, scored=drawn, neutral=neutral, captions=captions)
+    _write(bench.folder, judge.key, name, scored=drawn, neutral=neutral, captions=captions)
     return subject.model_copy(update=found)
 
 
@@ -144,7 +167,7 @@ def _load(bench: "Bench", kind: PictureKind, subject: str) -> list[Image.Image]:
 
 
 def _find_nearest(
-    encoder: Encoder, name: str, drawn: Features, training: Features, bench: "Bench"
+    judge: Judge, name: str, drawn: Features, training: Features, bench: "Bench"
 ) -> dict[str, Any]:
     """Find the training picture nearest to each drawn one, and keep the few that are nearest."""
     nearest = find_nearest(drawn, training)
@@ -163,7 +186,7 @@ def _find_nearest(
             )
         )
     similarities = nearest.similarity.tolist()
-    return {"nearest_by": encoder.key, "similarities": similarities, "nearest": shown}
+    return {"nearest_by": judge.key, "similarities": similarities, "nearest": shown}
 
 
 def _write(

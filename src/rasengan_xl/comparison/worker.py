@@ -4,7 +4,11 @@ The order comes on standard input; progress goes to standard output, one JSON ob
 """
 
 import os
+import select
+import signal
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from typing import TextIO
 
@@ -18,6 +22,7 @@ from rasengan_xl.comparison.orders import (
     encode_progress,
 )
 from rasengan_xl.comparison.prepare import prepare_arms
+from rasengan_xl.comparison.stopping import SECONDS_TO_SAVE
 from rasengan_xl.errors import USER_ERROR_STATUS, RasenganError
 from rasengan_xl.runs.records import StageProgress, StepRecord
 from rasengan_xl.training.interruption import Stopped, stop_on_interrupt
@@ -38,6 +43,8 @@ def carry_out(order: Prepare | Train | Examine) -> Iterator[StageProgress | Step
 def main() -> None:
     """Read one order, carry it out, and report on standard output."""
     answers = _take_standard_output()
+    watch = threading.Thread(target=_die_with_reader, args=(answers.fileno(),), daemon=True)
+    watch.start()
     order = ORDERS.validate_json(sys.stdin.read())
     try:
         for record in stop_on_interrupt(carry_out(order)):
@@ -56,6 +63,19 @@ def _take_standard_output() -> TextIO:
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     sys.stdout = sys.stderr
     return answers
+
+
+def _die_with_reader(descriptor: int) -> None:
+    """Stop, with time to save, once nobody can read the answers: whoever asked has died.
+
+    Without this a worker would find out only at its next answer, and hold its GPU until then.
+    """
+    watch = select.poll()
+    watch.register(descriptor, 0)
+    watch.poll()  # with nothing asked for, it returns when the other end has been closed
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(SECONDS_TO_SAVE)
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 if __name__ == "__main__":

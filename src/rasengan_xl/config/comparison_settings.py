@@ -57,7 +57,7 @@ class ScoringSettings(Settings):
     """Absent: as many as for the pictures that are shown."""
     neutral_prompts: tuple[str, ...] = NEUTRAL_PROMPTS
     """What has nothing to do with the style: how far an adapter moves these is its drift."""
-    clip: str | None = "openai/clip-vit-large-patch14-336"
+    clip: str | None = "openai/clip-vit-large-patch14"
     """Hub id or folder of a CLIP, for CMMD, KID and prompt fidelity; absent: not used."""
     clip_revision: str | None = None
     dino: str | None = "facebook/dinov2-base"
