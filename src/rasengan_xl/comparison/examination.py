@@ -64,7 +64,10 @@ def list_subjects(settings: ComparisonSettings, folder: ComparisonFolder) -> lis
         return []
     on_nf4 = {arm for arm, _ in finished if is_quantized(settings.arms[arm])}
     base = Subject(
-        name=BASE, run=None, on_full_base=bool(on_nf4), key=_key(settings, folder, None, bool(on_nf4))
+        name=BASE,
+        run=None,
+        on_full_base=bool(on_nf4),
+        key=_key(settings, folder, None, bool(on_nf4)),
     )
     return [
         base,

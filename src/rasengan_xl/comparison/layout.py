@@ -12,6 +12,7 @@ from rasengan_xl.runs.folder import RunFolder, refuse_used_folder, write_whole
 PictureKind = Literal["shown", "scored", "neutral"]
 """What is drawn: for people; to be judged by numbers; of what has nothing to do with the style."""
 
+
 class ComparisonFolder:
     """Where the settings, runs, pictures, features and result of a comparison lie."""
 

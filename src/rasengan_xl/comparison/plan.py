@@ -9,8 +9,8 @@ from rasengan_xl.comparison.layout import ComparisonFolder
 from rasengan_xl.config.comparison import differences
 from rasengan_xl.config.comparison_settings import ComparisonSettings
 from rasengan_xl.config.settings import RunSettings
-from rasengan_xl.errors import OutputError, RecipeError
 from rasengan_xl.config.wording import closest
+from rasengan_xl.errors import OutputError, RecipeError
 from rasengan_xl.runs.folder import RunFolder
 
 
@@ -102,7 +102,9 @@ def refuse_changes(run: RunFolder, wanted: RunSettings) -> None:
     """
     values = differences({"was": run.read_settings(), "is": wanted})
     if values["was"]:
-        changes = "; ".join(f"{k} was {values['was'][k]!r}, is {values['is'][k]!r}" for k in values["was"])
+        changes = "; ".join(
+            f"{k} was {values['was'][k]!r}, is {values['is'][k]!r}" for k in values["was"]
+        )
         raise OutputError(
             f"{run.path}: was run with other settings: {changes}; choose another --out, or remove "
             "that folder to have it run anew"

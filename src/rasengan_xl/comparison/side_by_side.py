@@ -82,7 +82,7 @@ def carry_out_jobs(jobs: Sequence[Job], place: Place) -> Generator[JobEvent]:
             for job in _take(waiting, stop):
                 for event in _attempt(job, place, slot, stop):
                     events.put(event)
-        except BaseException as error:  # noqa: BLE001 - raised again where somebody sees it
+        except BaseException as error:
             events.put(error)
 
     threads = [
