@@ -133,11 +133,13 @@ def _describe_run(arm: str, seed: int, folder: ComparisonFolder) -> RunResult:
         run=folder.relative(run.path),
     )
     if run.is_finished:
-        course = RunCourse(run)
+        course, summary = RunCourse(run), read_record(RunSummary, run.summary_file)
         found: dict[str, Any] = {
             "status": "finished",
-            "summary": read_record(RunSummary, run.summary_file),
+            "summary": summary,
             "checkpoints": course.checkpoints,
+            "seconds": course.seconds,
+            "joules_per_step": summary.joules_per_step,
         }
         return described.model_copy(update=found)
     if failure and failure.reason is not None:

@@ -29,7 +29,7 @@ def list_examinations(
     """
     subjects = list_subjects(settings, folder)
     left = [subject for subject in subjects if not is_examined(folder, subject)]
-    reference_key = _key(settings, folder, None)
+    reference_key = _key(settings, None)
     needs_reference = len(subjects) > 1 and not _has_reference(folder, reference_key)
     if needs_reference and not left:  # somebody must be examined for it
         left = subjects[:1]
@@ -67,7 +67,7 @@ def list_subjects(settings: ComparisonSettings, folder: ComparisonFolder) -> lis
         name=BASE,
         run=None,
         on_full_base=bool(on_nf4),
-        key=_key(settings, folder, None, bool(on_nf4)),
+        key=_key(settings, None, bool(on_nf4)),
     )
     return [
         base,
@@ -76,7 +76,7 @@ def list_subjects(settings: ComparisonSettings, folder: ComparisonFolder) -> lis
                 name=subject_of(arm, seed),
                 run=run_folder(arm, seed),
                 on_full_base=arm in on_nf4,
-                key=_key(settings, folder, folder.run(arm, seed), arm in on_nf4),
+                key=_key(settings, folder.run(arm, seed), arm in on_nf4),
             )
             for arm, seed in finished
         ),
@@ -104,7 +104,6 @@ def _has_reference(folder: ComparisonFolder, key: str) -> bool:
 
 def _key(
     settings: ComparisonSettings,
-    folder: ComparisonFolder,
     run: RunFolder | None,
     *details: object,
 ) -> str:

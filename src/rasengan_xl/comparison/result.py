@@ -37,6 +37,10 @@ class RunResult(Record):
     summary: RunSummary | None = None
     """What it cost and gave; absent when it failed."""
     checkpoints: list[CheckpointPoint] = []
+    seconds: float | None = None
+    """All of its steps together."""
+    joules_per_step: float | None = None
+    """Where NVML tells the GPU's energy."""
 
 
 class ArmResult(Record):

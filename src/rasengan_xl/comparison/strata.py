@@ -28,7 +28,8 @@ def split_by_timestep(evidence: Evidence) -> list[StratumLoss]:
     losses = {arm: _losses_on_full(evidence, arm) for arm in evidence.arms}
     losses = {arm: rows for arm, rows in losses.items() if rows}
     return [
-        _stratum(timestep, column, {None: base}, losses) for column, timestep in enumerate(timesteps)
+        _stratum(timestep, column, {None: base}, losses)
+        for column, timestep in enumerate(timesteps)
     ]
 
 
@@ -52,9 +53,7 @@ def find_quantization_effect(evidence: Evidence) -> QuantizationEffect | None:
     )
 
 
-def _stratum(
-    timestep: int, column: int, base: Rows, losses: Mapping[str, Rows]
-) -> StratumLoss:
+def _stratum(timestep: int, column: int, base: Rows, losses: Mapping[str, Rows]) -> StratumLoss:
     def at(rows: Rows) -> Sampled:
         return _sample({seed: values[:, [column]] for seed, values in rows.items()})
 

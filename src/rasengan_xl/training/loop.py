@@ -14,17 +14,17 @@ from rasengan_xl.config.training_settings import TrainingSettings
 from rasengan_xl.dataset.stream import StepPart, TrainingStream
 from rasengan_xl.prefetch import prefetch
 from rasengan_xl.ranks import ALONE, Ranks
+from rasengan_xl.runs.cost import Stopwatch, peak_memory_gib, reset_peak_memory
+from rasengan_xl.runs.energy import EnergyMeter
 from rasengan_xl.runs.records import StepRecord
 from rasengan_xl.sdxl.compute import Compute
 from rasengan_xl.sdxl.draws import keyed_seed
 from rasengan_xl.sdxl.objective import Objective, denoising_losses
-from rasengan_xl.runs.cost import Stopwatch, peak_memory_gib, reset_peak_memory
 from rasengan_xl.training.divergence import (
     refuse_infinite_gradient,
     refuse_infinite_loss,
     refuse_many_skips,
 )
-from rasengan_xl.runs.energy import EnergyMeter
 from rasengan_xl.training.optimizer import learning_rate_at, set_learning_rate
 from rasengan_xl.training.state import TrainingState
 

@@ -3,8 +3,6 @@
 import torch
 
 from rasengan_xl.adapters.inventory import count_parameters, count_trainable_parameters
-from rasengan_xl.runs.folder import RunFolder
-from rasengan_xl.runs.records import RunSummary
 from rasengan_xl.runs.cost import (
     mean_joules,
     memory_kind,
@@ -12,6 +10,8 @@ from rasengan_xl.runs.cost import (
     summarise_idleness,
     summarise_seconds,
 )
+from rasengan_xl.runs.folder import RunFolder
+from rasengan_xl.runs.records import RunSummary
 from rasengan_xl.training.state import TrainingState
 
 
