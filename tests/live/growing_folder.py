@@ -123,9 +123,9 @@ def failed_run(arm: str, seed: int, reason: str = "out of memory at step 9") -> 
 
 
 def draw_sample(folder: Path, path: str, prompt: str = "a ninja at night", side: int = 64) -> Path:
-    file = folder / "pictures" / path
     shade = random.Random(path).randrange(40, 220)
-    picture = Image.radial_gradient("L").resize((side, side))
-    picture = Image.merge("RGB", [picture.point(lambda v, s=s: (v * shade // 255 + s) % 256) for s in (20, 90, 160)])
-    save_picture(picture, file, {"arm": path.split("/")[0], "prompt": prompt, "seed": 5})
+    picture = Image.radial_gradient("L").resize((side, side)).point(lambda v: v * shade // 255)
+    arm, _, _ = path.partition("/")
+    file = folder / "pictures" / path
+    save_picture(picture.convert("RGB"), file, {"arm": arm, "prompt": prompt, "seed": 5})
     return file

@@ -6,7 +6,8 @@ const SILENT_SECONDS = 60;
 const COLOURS = 8;
 const DASHES = 4;
 const SMALL_PX = 160;
-const CHART = { height: 150, left: 44, right: 6, top: 8, bottom: 20 };
+const MEANS_A_RUN = 15;
+const CHART = { height: 150, left: 44, right: 12, top: 8, bottom: 20 };
 const STAGES = {
   waiting: "waiting", starting: "starting", training: "training", measuring: "measuring held-out loss",
   stopped: "stopped", finished: "finished", failed: "failed",
@@ -23,9 +24,10 @@ const counted = (number, noun) => `${count(number)} ${noun}${number === 1 ? "" :
 
 function duration(seconds) {
   const whole = Math.round(seconds);
-  if (whole < 60) return `${whole} s`;
-  if (whole < 3600) return `${Math.floor(whole / 60)} min ${String(whole % 60).padStart(2, "0")} s`;
-  return `${Math.floor(whole / 3600)} h ${String(Math.floor((whole % 3600) / 60)).padStart(2, "0")} min`;
+  const pad = (number) => String(number).padStart(2, "0");
+  const [hours, minutes] = [Math.floor(whole / 3600), Math.floor((whole % 3600) / 60)];
+  const text = hours ? `${hours} h ${pad(minutes)} min` : minutes ? `${minutes} min ${pad(whole % 60)} s` : `${whole} s`;
+  return text.replaceAll(" ", "\u00a0");
 }
 
 /* Changing only what is other than before */
@@ -66,7 +68,7 @@ function tellStatus(state) {
   const [done, failed] = [inStage("finished").length, inStage("failed").length];
   const ended = `${done} of ${counted(state.runs.length, "run")} finished` + (failed ? `, ${failed} failed` : "");
   if (state.status === "finished") return `The comparison is finished: ${ended}.`;
-  const active = inStage("starting", "training", "measuring").map((run) => `${run.arm}, seed ${run.seed}`);
+  const active = inStage("starting", "training", "measuring").map((run) => `${run.arm} (seed ${run.seed})`);
   if (active.length) return `Training ${active.join(" and ")}. ${ended}.`;
   const isOver = !inStage("waiting", "stopped").length;
   return isOver ? `All runs have ended: ${ended}. Pictures are drawn and scored.` : `${ended}.`;
@@ -87,6 +89,7 @@ function showHead(state) {
   setText(byId("total-note"), tellTotal(state));
   byId("total-bar").value = share;
   show(byId("total"), state.runs.length > 0);
+  show(byId("total-bar"), !isFinished);
   show(byId("report"), state.has_report);
   byId("pulse").classList.toggle("on", !isFinished);
   const standing = isFinished ? "finished" : `${Math.floor(100 * share)} %`;
@@ -135,6 +138,7 @@ function buildRun(card, run, place) {
 }
 
 function tellPace(run) {
+  if (run.stage === "waiting") return "";
   const facts = [`${count(run.step)} of ${counted(run.steps, "step")}`];
   if (run.seconds_per_step) facts.push(`${run.seconds_per_step.toPrecision(3)} s/step`);
   if (run.peak_memory_gib) facts.push(`${run.peak_memory_gib.toFixed(2)} GiB`);
@@ -145,11 +149,11 @@ function tellLosses(run) {
   const final = run.held_out_loss;
   if (final) {
     const difference = `${final.difference > 0 ? "+" : "\u2212"}${loss(Math.abs(final.difference))}`;
-    return `Held-out loss ${loss(final.adapted)}, base ${loss(final.base)}: ${difference} ± ${loss(final.difference_standard_error)} (n = ${count(final.n)})`;
+    return `Held-out loss ${loss(final.adapted)}, base ${loss(final.base)}: ${difference}\u00a0±\u00a0${loss(final.difference_standard_error)} (n\u00a0=\u00a0${count(final.n)})`;
   }
   const last = run.checkpoints.at(-1);
   if (!last) return "";
-  return `Held-out loss ${loss(last.loss)} ± ${loss(last.standard_error)} at step ${count(last.step)} (n = ${count(last.n)})`;
+  return `Held-out loss at step ${count(last.step)}: ${loss(last.loss)}\u00a0±\u00a0${loss(last.standard_error)} (n\u00a0=\u00a0${count(last.n)})`;
 }
 
 function tellTrouble(run) {
@@ -190,23 +194,20 @@ function showArms(state) {
 }
 
 /* Charts */
-function runningMean(points, span) {
+function runningMean(run) {
+  const points = run.curve.points;
+  const span = Math.max(1, Math.round(run.steps / run.curve.steps_per_point / MEANS_A_RUN));
   let sum = 0;
-  return points.map(([step, value], place) => {
+  const means = points.map(([step, value], place) => {
     sum += value - (place >= span ? points[place - span][1] : 0);
-    return [step, sum / Math.min(place + 1, span)];
+    return [step, sum / span];
   });
-}
-
-function meanSpan(run) {
-  return Math.max(1, Math.round(run.steps / run.curve.steps_per_point / 15));
+  return means.slice(span - 1);
 }
 
 function chooseAxes(runs) {
-  const values = runs.flatMap((run) => [
-    ...runningMean(run.curve.points, meanSpan(run)).slice(Math.min(meanSpan(run), run.curve.points.length - 1)).map((point) => point[1]),
-    ...run.checkpoints.map((point) => point.loss),
-  ]);
+  const smooth = runs.flatMap((run) => [...runningMean(run).map(([, mean]) => mean), ...run.checkpoints.map((point) => point.loss)]);
+  const values = smooth.length ? smooth : runs.flatMap((run) => run.curve.points.map(([, value]) => value));
   if (!values.length) return null;
   const [low, high] = [Math.min(...values), Math.max(...values)];
   const room = Math.max(0.15 * (high - low), 0.02 * high, 1e-6);
@@ -234,7 +235,7 @@ function showChart(svg, arm, runs, axes) {
   }
   const x = (step) => left + (step / axes.steps) * (width - left - right);
   const y = (value) => top + ((axes.high - value) / (axes.high - axes.low)) * (height - top - bottom);
-  const frame = { x: left, y: top - 4, width: width - left - right, height: height - top - bottom + 8 };
+  const frame = { x: left - 5, y: top - 5, width: width - left + 5, height: height - top - bottom + 10 };
   const body = drawn("svg");
   for (const [name, value] of Object.entries(frame)) body.setAttribute(name, value);
   body.setAttribute("viewBox", `${frame.x} ${frame.y} ${frame.width} ${frame.height}`);
@@ -244,11 +245,8 @@ function showChart(svg, arm, runs, axes) {
 }
 
 function describeChart(arm, runs) {
-  const ends = runs.filter((run) => run.curve.points.length).map((run) => {
-    const mean = runningMean(run.curve.points, meanSpan(run)).at(-1);
-    return `seed ${run.seed}: ${loss(mean[1])} at step ${mean[0]}`;
-  });
-  return `Running mean of the training loss of ${arm}. ${ends.join("; ") || "No step yet"}.`;
+  const ends = runs.flatMap((run) => runningMean(run).slice(-1).map(([step, mean]) => `seed ${run.seed}: ${loss(mean)} at step ${step}`));
+  return `Running mean of the training loss of ${arm}. ${ends.join("; ") || "Too few steps yet"}.`;
 }
 
 function label(x, y, anchor, text) {
@@ -279,13 +277,12 @@ function drawRun(run, place, x, y) {
   const circles = run.checkpoints.map((point) => {
     const circle = drawn("circle", "held");
     const title = drawn("title");
-    title.textContent = `seed ${run.seed}, step ${point.step}: held-out loss ${loss(point.loss)} ± ${loss(point.standard_error)}`;
+    title.textContent = `seed ${run.seed}, step ${point.step}: held-out loss ${loss(point.loss)}\u00a0±\u00a0${loss(point.standard_error)}`;
     for (const [name, value] of Object.entries({ cx: x(point.step), cy: y(point.loss), r: 4 })) circle.setAttribute(name, value);
     circle.append(title);
     return circle;
   });
-  const points = run.curve.points;
-  return [line("raw", points), line(`mean seed-${place % DASHES}`, runningMean(points, meanSpan(run))), ...circles];
+  return [line("raw", run.curve.points), line(`mean seed-${place % DASHES}`, runningMean(run)), ...circles];
 }
 
 /* Pictures */
@@ -325,6 +322,7 @@ function showPictures(state) {
     ranked.sort(([a], [b]) => a[0] - b[0] || a[1] - b[1]);
     ranked.forEach(([, picture], place) => showPicture(shelf, picture, place));
   }
+  setText(byId("pictures-title"), state.status === "finished" ? "Pictures" : "Pictures so far");
   show(byId("pictures"), state.pictures.length > 0);
 }
 
