@@ -15,7 +15,7 @@ from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokeniz
 
 from rasengan_xl.mini.architecture import TEXT_WIDTH
 from rasengan_xl.mini.pretrain.fitting import FitRecord, FitSettings, fit
-from rasengan_xl.mini.pretrain.pictures import Subject
+from rasengan_xl.mini.pretrain.pictures import Subject, answer_questions
 from rasengan_xl.mini.world.captions import write_caption
 from rasengan_xl.mini.world.scenes import ATTRIBUTES, draw_scene
 
@@ -72,7 +72,7 @@ def train_text_encoders(
     """Train both encoders in place on the captions of the subjects."""
     device = next(stage.parameters()).device
     first_ids, second_ids = (tokenize(t, caption_subjects(subjects)) for t in tokenizers)
-    answers = torch.tensor([_answers(subject) for subject in subjects])
+    answers = torch.tensor(answer_questions(subjects, QUESTIONS))
 
     def loss_at_step(generator: Generator) -> Tensor:
         chosen = torch.randint(len(subjects), (BATCH_SIZE,), generator=generator)
@@ -97,7 +97,7 @@ def reading_accuracy(
     """Return, for each attribute, the share of captions whose pooled prompt names it rightly."""
     device = next(stage.parameters()).device
     ids = [tokenize(t, caption_subjects(subjects)).to(device) for t in tokenizers]
-    answers = torch.tensor([_answers(subject) for subject in subjects])
+    answers = torch.tensor(answer_questions(subjects, QUESTIONS))
     _, pooled = stage(*ids)
     shares = [
         (logits.argmax(dim=-1).cpu() == answers[:, i]).float().mean().item()
@@ -121,10 +121,3 @@ def tokenize(tokenizer: CLIPTokenizer, captions: list[str]) -> Tensor:
     """Return token numbers, [caption, MAX_TOKENS]."""
     cut = cast("Any", tokenizer)
     return cut(captions, padding="max_length", truncation=True, return_tensors="pt").input_ids
-
-
-def _answers(subject: Subject) -> list[int]:
-    scene = draw_scene(subject.seed)
-    named = {name: getattr(scene, name) for name in QUESTIONS if name != "style"}
-    named["style"] = subject.style
-    return [choices.index(named[name]) for name, choices in QUESTIONS.items()]
