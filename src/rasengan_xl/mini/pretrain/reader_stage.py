@@ -66,19 +66,11 @@ def build_reader(
     folder.mkdir(parents=True, exist_ok=True)
     halves = {name: value.half() for name, value in network.state_dict().items()}
     write_tensors(folder / WEIGHTS_NAME, halves)
-    accuracy = _measure(load_reader(device, folder).network, vae)
+    accuracy = measure_reader(load_reader(device, folder).network, vae)
     write_whole(folder / ACCURACY_NAME, json.dumps(accuracy, indent=2))
 
 
-def _redraw_once(vae: AutoencoderKL, drawn: Tensor, file: Path) -> Tensor:
-    if not file.exists():
-        logger.info("redrawing %d portraits", len(drawn))
-        redrawn = reader.redraw(vae, drawn, seed=reader.SETTINGS.seed)
-        write_tensors(file, {"redrawn": redrawn})
-    return read_tensors(file)["redrawn"]
-
-
-def _measure(network: ReaderNetwork, vae: AutoencoderKL) -> dict[str, Any]:
+def measure_reader(network: ReaderNetwork, vae: AutoencoderKL) -> dict[str, Any]:
     """Return what `accuracy.json` holds: shares of portraits read rightly, and of which ones."""
     drawn: dict[str, dict[str, float]] = {}
     redrawn: dict[str, dict[str, float]] = {}
@@ -99,6 +91,14 @@ def _measure(network: ReaderNetwork, vae: AutoencoderKL) -> dict[str, Any]:
         "drawn": drawn,
         "redrawn": redrawn,
     }
+
+
+def _redraw_once(vae: AutoencoderKL, drawn: Tensor, file: Path) -> Tensor:
+    if not file.exists():
+        logger.info("redrawing %d portraits", len(drawn))
+        redrawn = reader.redraw(vae, drawn, seed=reader.SETTINGS.seed)
+        write_tensors(file, {"redrawn": redrawn})
+    return read_tensors(file)["redrawn"]
 
 
 def _answer(subjects: list[Subject]) -> Tensor:
