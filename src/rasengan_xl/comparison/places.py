@@ -85,8 +85,8 @@ class ThisMachine:
     def describe(self) -> str:
         """Say in a few words what the place is."""
         if self._gpus:
-            return f"this machine, {_count(self._slots, 'GPU')}"
-        return f"this machine's CPU, {_count(self._slots, 'run')} at once"
+            return f"this machine, {count(self._slots, 'GPU')}"
+        return f"this machine's CPU, {count(self._slots, 'run')} at once"
 
     def carry_out(
         self, order: Order, slot: int, log: Path | None, stop: Stop
@@ -106,6 +106,11 @@ class ThisMachine:
         return {_THREADS: str(max(1, _cores() // self._slots))}
 
 
+def count(number: int, noun: str) -> str:
+    """Say how many there are of something."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def _visible_gpus() -> list[str]:
     """List the GPUs that this process may use, by the names that `CUDA_VISIBLE_DEVICES` takes."""
     count = torch.cuda.device_count()  # asks NVML; makes no CUDA context
@@ -118,8 +123,4 @@ def _visible_gpus() -> list[str]:
 def _cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+    return os.cpucount() or 1

@@ -1,9 +1,9 @@
 """Carry out many jobs at once, one in each slot of a place, and tell of all in one stream."""
 
 import queue
-import threading
 import time
 from collections.abc import Generator, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,57 +71,51 @@ def carry_out_jobs(jobs: Sequence[Job], place: Place) -> Generator[JobEvent]:
     A job that fails does not stop the others; one whose worker is lost is tried a second time.
     Closing the iterator stops every worker, with time to save; a second Ctrl-C meanwhile ends them.
     """
-    events: queue.SimpleQueue[JobEvent | BaseException] = queue.SimpleQueue()
+    if not jobs:
+        return
+    events: queue.SimpleQueue[JobEvent | Future[None]] = queue.SimpleQueue()
     waiting: queue.SimpleQueue[Job] = queue.SimpleQueue()
     for job in jobs:
         waiting.put(job)
     stop = Stop()
 
     def work(slot: int) -> None:
+        for job in _take(waiting, stop):
+            for event in _attempt(job, place, slot, stop):
+                events.put(event)
+
+    slots = min(place.slots, len(jobs))
+    with ThreadPoolExecutor(slots, thread_name_prefix="slot") as pool:
+        threads: list[Future[None]] = []
         try:
-            for job in _take(waiting, stop):
-                for event in _attempt(job, place, slot, stop):
-                    events.put(event)
-        except BaseException as error:
-            events.put(error)
-
-    threads = [
-        threading.Thread(target=work, args=(slot,), name=f"slot {slot}")
-        for slot in range(min(place.slots, len(jobs)))
-    ]
-    try:
-        for thread in threads:
-            thread.start()
-        yield from _merge(events, len(jobs))
-    finally:
-        _end(threads, stop)
+            for slot in range(slots):
+                threads.append(pool.submit(work, slot))
+                threads[-1].add_done_callback(events.put)
+            yield from _merge(events, len(jobs))
+        finally:
+            _end(threads, stop)
 
 
-def _merge(events: "queue.SimpleQueue[JobEvent | BaseException]", jobs: int) -> Iterator[JobEvent]:
+def _merge(events: "queue.SimpleQueue[JobEvent | Future[None]]", jobs: int) -> Iterator[JobEvent]:
     """Pass events on until all jobs have ended; a signal breaks off the waiting."""
     ended = 0
     while ended < jobs:
         event = events.get()
-        if isinstance(event, BaseException):
-            raise event
+        if isinstance(event, Future):
+            event.result()  # raises what was a fault of our own in that thread
+            continue
         ended += isinstance(event, JobEnded)
         yield event
 
 
-def _end(threads: list[threading.Thread], stop: Stop) -> None:
-    """Return once no thread is left, nor the worker that it waited for."""
+def _end(threads: list[Future[None]], stop: Stop) -> None:
+    """Return once no thread works any more, nor the worker that it waited for."""
     stop.ask()
     try:
-        _join(threads)
+        wait(threads)  # not `Thread.join`: one that a signal broke off takes a thread for ended
     finally:  # a second Ctrl-C breaks off the waiting
         stop.hurry()
-        _join(threads)
-
-
-def _join(threads: list[threading.Thread]) -> None:
-    for thread in threads:
-        if thread.ident is not None:  # a signal may have come before it was started
-            thread.join()
+        wait(threads)
 
 
 def _take(waiting: "queue.SimpleQueue[Job]", stop: Stop) -> Iterator[Job]:

@@ -1,0 +1,191 @@
+import os
+import signal
+import sys
+import threading
+import time
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from rasengan_xl.comparison.orders import Prepare, Train
+from rasengan_xl.comparison.ray_place import RayPlace
+from rasengan_xl.comparison.side_by_side import (
+    Job,
+    JobEnded,
+    JobProgress,
+    JobRetried,
+    carry_out_jobs,
+)
+from rasengan_xl.errors import DeviceError
+from rasengan_xl.runs.folder import RunFolder
+from rasengan_xl.runs.records import StepRecord
+from rasengan_xl.training.run import run_training
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
+
+
+@pytest.fixture(scope="module")
+def ray_place(own_cache):
+    ray = pytest.importorskip("ray")
+    handler = signal.getsignal(signal.SIGTERM)
+    place = RayPlace()
+    assert ray.is_initialized()
+    assert signal.getsignal(signal.SIGTERM) is handler
+    place._slots = 2  # whatever this machine has
+    with closing(place):
+        yield place
+    assert not ray.is_initialized()
+
+
+def descendants(pid):
+    """List the processes below one, with their command lines."""
+    found = {}
+    try:
+        tasks = list(Path(f"/proc/{pid}/task").iterdir())
+    except OSError:  # it has just ended
+        return found
+    for task in tasks:
+        for child in map(int, (task / "children").read_text().split()):
+            command = Path(f"/proc/{child}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+            found[child] = command
+            found.update(descendants(child))
+    return found
+
+
+def training_processes():
+    commands = descendants(os.getpid())
+    return [pid for pid, command in commands.items() if "comparison.worker" in command]
+
+
+def parent(pid):
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+def wait_until(fact):
+    deadline = time.monotonic() + 40
+    while not fact():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def job(root, name, settings, resume=False):
+    order = Train(root=root, settings=settings, run=f"arms/{name}", resume=resume)
+    return Job(name=name, order=order, log=root / "logs" / f"{name}.log")
+
+
+def ends(events):
+    return {event.job: event for event in events if isinstance(event, JobEnded)}
+
+
+def steps(events, name="lora"):
+    told = [
+        event.record for event in events if isinstance(event, JobProgress) and event.job == name
+    ]
+    return [record for record in told if isinstance(record, StepRecord)]
+
+
+@pytest.mark.slow
+def test_arms_train_on_a_cluster_and_their_folders_come_back_whole(ray_place, settings, tmp_path):
+    wild = settings(training={"learning_rate": 1e30, "max_gradient_norm": 1e30})
+    jobs = [
+        job(tmp_path, "lora", settings()),
+        job(tmp_path, "dora", settings(adapter={"decompose": True})),
+        job(tmp_path, "wild", wild),
+        Job(name="prepare", order=Prepare(root=tmp_path, arms={"lora": settings()})),
+    ]
+    events = list(carry_out_jobs(jobs, ray_place))
+    ended = ends(events)
+    for name in ("lora", "dora"):
+        assert ended[name] == JobEnded(job=name, attempts=1)
+        run = RunFolder(tmp_path / "arms" / name)
+        assert run.is_finished
+        assert run.adapter_file.stat().st_size > 1000
+        assert list(run.checkpoints()) == [4]
+        assert steps(events, name) == run.records()
+    assert ended["prepare"].reason is None
+    assert ended["wild"].by_user
+    assert ended["wild"].attempts == 1
+    assert RunFolder(tmp_path / "arms" / "wild").diverged_file.exists(), "evidence comes back too"
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["arms", "logs"]
+    assert [file.name for file in (tmp_path / "logs").iterdir()] == ["wild.log"]
+    wait_until(lambda: not training_processes())
+
+
+@pytest.mark.slow
+def test_a_run_is_continued_from_what_lies_here(ray_place, settings, tmp_path):
+    work = run_training(settings(), RunFolder(tmp_path / "arms" / "lora"))
+    with closing(work):
+        next(record for record in work if isinstance(record, StepRecord) and record.step == 2)
+    again = job(tmp_path, "lora", settings(), resume=True)
+    events = list(carry_out_jobs([again], ray_place))
+    assert ends(events)["lora"].reason is None
+    assert [record.step for record in steps(events)] == [3, 4]
+    assert RunFolder(tmp_path / "arms" / "lora").is_finished
+
+
+def follow_killing(jobs, place, kills):
+    """Kill the process of Ray's that trains, so many times, each at a first step; keep events."""
+    events, killed = [], 0
+    for event in carry_out_jobs(jobs, place):
+        events.append(event)
+        first = steps([event], jobs[0].name)
+        if first and first[0].step == 1 and killed < kills:
+            (worker,) = training_processes()
+            killed += 1
+            os.kill(parent(worker), signal.SIGKILL)
+            wait_until(lambda worker=worker: worker not in training_processes())
+    return events
+
+
+@pytest.mark.slow
+def test_a_run_whose_worker_is_killed_is_done_again(ray_place, settings, tmp_path, capfd):
+    jobs = [job(tmp_path, "lora", settings(training={"steps": 60}))]
+    events = follow_killing(jobs, ray_place, kills=1)
+    (retried,) = [event for event in events if isinstance(event, JobRetried)]
+    assert "lost" in retried.reason
+    assert not retried.resumed, "what it had written is gone with it"
+    assert ends(events)["lora"] == JobEnded(job="lora", attempts=2)
+    run = RunFolder(tmp_path / "arms" / "lora")
+    assert run.is_finished
+    assert len(run.records()) == 60
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.slow
+def test_a_run_whose_worker_is_killed_twice_is_reported_as_lost(ray_place, settings, tmp_path):
+    jobs = [
+        job(tmp_path, "lora", settings(training={"steps": 60})),
+        job(tmp_path, "other", settings()),
+    ]
+    ray_place._slots = 1  # so that the process that trains is the first job's
+    try:
+        ended = ends(follow_killing(jobs, ray_place, kills=2))
+    finally:
+        ray_place._slots = 2
+    assert ended["lora"].attempts == 2
+    assert ended["lora"].lost
+    assert "lost" in ended["lora"].reason
+    assert not (tmp_path / "arms" / "lora").exists()
+    assert ended["other"] == JobEnded(job="other", attempts=1)
+    assert RunFolder(tmp_path / "arms" / "other").is_finished
+
+
+@pytest.mark.slow
+def test_closing_saves_the_run_and_brings_it_back(ray_place, settings, tmp_path):
+    jobs = [job(tmp_path, "lora", settings(training={"steps": 5000, "save_every": 5000}))]
+    with closing(carry_out_jobs(jobs, ray_place)) as events:
+        for event in events:
+            if steps([event]):
+                break
+    run = RunFolder(tmp_path / "arms" / "lora")
+    assert run.is_begun
+    assert list(run.checkpoints())
+    wait_until(lambda: not training_processes())
+    assert not any(thread.name.startswith("slot") for thread in threading.enumerate())
+
+
+def test_without_ray_the_user_is_told_how_to_get_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(DeviceError, match=r"pip install 'rasengan-xl\[cluster\]'"):
+        RayPlace()
