@@ -1,5 +1,6 @@
 """A sample comparison: every part that a page can show, drawn by the embedded world."""
 
+import dataclasses
 import itertools
 import json
 import math
@@ -83,7 +84,7 @@ def build_summary(arm: str, seed: int, **changes: Any) -> RunSummary:
         "skipped_steps": 0,
         "loader_idle_share": IdleShare(mean=0.0012, largest=0.031, n=STEPS - 10),
         "held_out_loss": None,
-        "trace_hash": f"{0x9F31C07AB52E4D18 + seed * 0x1111:016x}",
+        "trace_hash": f"{(seed + 1) * 0x1F31C07AB52E4D18:016x}",
     }
     return RunSummary(**(known | changes))
 
@@ -449,7 +450,8 @@ def write_folder(folder: Path, comparison: Comparison, size: int = 64) -> Path:
         _save(folder / row.base, draw_portrait(scene, "plain", size), 0)
         paths = [path for seeds in row.arms.values() for path in seeds.values()]
         for place, path in enumerate(paths, start=1):
-            _save(folder / path, draw_portrait(scene, "shinobi", size), place)
+            turned = dataclasses.replace(scene, tilt_degrees=(place % 7 - 3) * 2.0)
+            _save(folder / path, draw_portrait(turned, "shinobi", size), place)
     for number, near in enumerate(comparison.nearest):
         _save(folder / near.training, draw_portrait(draw_scene(200 + number), "shinobi"), 0)
     for arm in comparison.arms:
@@ -465,16 +467,14 @@ def write_folder(folder: Path, comparison: Comparison, size: int = 64) -> Path:
 def _save(file: Path, picture: Any, mark: int) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     picture.putpixel((0, 0), (mark * 5 % 256, mark * 11 % 256, mark))
-    if mark:
-        picture = picture.rotate((mark - 6) * 0.9, fillcolor=(90, 90, 90))
     picture.save(file)
 
 
 def draw_losses(arm: str, seed: int, last: int) -> dict[int, float]:
-    source = random.Random(f"{seed}")
+    source, own = random.Random(f"{seed}"), random.Random(f"{arm} {seed}")
     offset = _LOSS.get(arm, 0.12)
     return {
-        step: offset + 0.06 / math.sqrt(step) + source.gauss(0, 0.012) + 2e-5 * len(arm)
+        step: offset + 0.06 / math.sqrt(step) + source.gauss(0, 0.012) + own.gauss(0, 0.0016)
         for step in range(1, last + 1)
     }
 

@@ -11,6 +11,7 @@ from rasengan_xl.report.numbers import (
     write_counted,
     write_interval,
     write_sample,
+    write_seed_counts,
     write_times,
     write_value,
 )
@@ -89,8 +90,7 @@ def _describe_unjudged(comparison: Comparison, primary: Measure) -> str:
 
 
 def _describe(ranking: Ranking, primary: Measure, verdicts: Sequence[Verdict]) -> str:
-    sample = write_sample(max(v.pictures for v in verdicts), max(v.seeds for v in verdicts))
-    end = f" ({sample}; 95 % intervals)."
+    end = f" ({_count(verdicts)}; 95\N{NO-BREAK SPACE}% intervals)."
     label = primary.label.lower()
     if not ranking.gaps:
         return _describe_tie(ranking, primary) + end
@@ -110,6 +110,14 @@ def _describe(ranking: Ranking, primary: Measure, verdicts: Sequence[Verdict]) -
         ]
         text = f"By {label}, {list_names(pairs)}{_describe_rest(ranking)}"
     return text + end
+
+
+def _count(verdicts: Sequence[Verdict]) -> str:
+    """Say what differences are over; a failed run leaves its pairs with fewer seeds."""
+    most = max(verdicts, key=lambda verdict: (verdict.seeds, verdict.pictures))
+    least = min(verdict.seeds for verdict in verdicts)
+    sample = write_sample(most.pictures, most.seeds)
+    return sample if least == most.seeds else f"{sample}, {least} where a run is missing"
 
 
 def _describe_tie(ranking: Ranking, primary: Measure) -> str:
@@ -150,7 +158,8 @@ def _write_cost(comparison: Comparison) -> str:
         _name_cheapest(find_time(comparison), "is the fastest"),
     ]
     text = "; ".join(part for part in parts if part)
-    return f"{text}." if text else ""
+    seeds = sorted({e.seeds for m in comparison.measures if m.group == "cost" for e in m.arms.values()})
+    return f"{text} ({write_seed_counts(seeds)})." if text else ""
 
 
 def _name_cheapest(measure: Measure | None, claim: str) -> str:
@@ -164,9 +173,15 @@ def _name_cheapest(measure: Measure | None, claim: str) -> str:
     if high < low * 1.01:
         return f"all arms are within 1 % of each other in {measure.label.lower()}"
     return (
-        f"{least} {claim}, {_with_interval(measure.arms[least], measure)}, where {most} takes "
-        f"{write_times(high / low)} as much, {_with_interval(measure.arms[most], measure)}"
+        f"{least} {claim}, {_with_interval(measure.arms[least], measure)}{_per(measure)}, and "
+        f"{most} takes {write_times(high / low)} as much, "
+        f"{_with_interval(measure.arms[most], measure)}"
     )
+
+
+def _per(measure: Measure) -> str:
+    unit = next((word for word in ("picture", "image", "step") if word in measure.key), None)
+    return f" a {unit}" if unit and measure.unit == "s" else ""
 
 
 def _pick_best(primary: Measure) -> str:

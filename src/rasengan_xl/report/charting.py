@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 
 from rasengan_xl.evaluation.records import Estimate
 from rasengan_xl.report.data_tables import DataTable
-from rasengan_xl.report.svg import COLOURS, MARKERS, PAPER, Chart, Draw, Size, colour_of
+from rasengan_xl.report.svg import COLOURS, MARKER_SIZES, MARKERS, PAPER, Chart, Draw, Size, colour_of
 from rasengan_xl.report.svg import name_series, render_svg
 
 WIDE = Size(width=1120, height=380)
@@ -62,9 +62,9 @@ def draw_point(
         y[:1],
         marker=MARKERS[index % COLOURS],
         color=colour,
-        markersize=9,
+        markersize=MARKER_SIZES[index % COLOURS],
         markeredgecolor=PAPER,
-        markeredgewidth=1.5,
+        markeredgewidth=1.2,
         linestyle="none",
     )
     for artist in (across, along, point):

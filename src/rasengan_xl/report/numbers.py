@@ -1,6 +1,7 @@
 """How a figure is written for people: rounded, with its unit, never in exponents."""
 
 import math
+from collections.abc import Sequence
 
 MISSING = "\N{EN DASH}"
 """Stands where an arm has no figure."""
@@ -26,7 +27,14 @@ def write_sample(pictures: int, seeds: int) -> str:
     """Write what a figure is over: n = 64 pictures times 3 seeds."""
     parts = [write_counted(pictures, "picture")] if pictures else []
     parts.append(write_counted(seeds, "seed"))
-    return f"n{_SPACE}={_SPACE}" + f"{_SPACE}{_TIMES} ".join(parts)
+    joined = [part.replace(" ", _SPACE) for part in parts]
+    return f"n{_SPACE}={_SPACE}" + f" {_TIMES}{_SPACE}".join(joined)
+
+
+def write_seed_counts(counts: Sequence[int]) -> str:
+    """Write over how many seeds figures are, where they differ in it: n = 2 to 3 seeds."""
+    few, many = min(counts), max(counts)
+    return write_sample(0, many) if few == many else f"n{_SPACE}={_SPACE}{few} to {many}{_SPACE}seeds"
 
 
 def write_n(number: int) -> str:
@@ -42,6 +50,11 @@ def write_compact(number: float) -> str:
 def write_bytes(number: int) -> str:
     """Write the size of a file in decimal units: 46.5 MB."""
     return _with_unit(number, _BYTE_UNITS) or f"{number} B"
+
+
+def write_rate(rate: float) -> str:
+    """Write a learning rate in full: 0.00003."""
+    return f"{rate:.12f}".rstrip("0").rstrip(".")
 
 
 def write_flops(number: float) -> str:
@@ -104,9 +117,13 @@ def write_interval(low: float | None, high: float | None, unit: str = "") -> str
 
 
 def choose_decimals(value: float, reach: float | None) -> int:
-    """Return the decimals that show two digits of an interval, or three of a bare value."""
+    """Return the decimals that an interval supports; of a bare value, three or four digits.
+
+    An interval's first digit is enough, unless it is so small that rounding would change it much.
+    """
     if reach:
-        return min(6, _decimals(reach, digits=2))
+        decimals = min(6, _decimals(reach, digits=2 if f"{reach:e}"[0] in "12" else 1))
+        return min(2, decimals) if abs(value) >= 1 and reach >= 0.005 else decimals
     return min(6, _decimals(value, digits=3 if abs(value) >= 1 else 4))
 
 

@@ -25,11 +25,12 @@ from rasengan_xl.report.facts import (
 from rasengan_xl.report.listings import list_everything
 from rasengan_xl.report.loss_charts import draw_losses, list_losses
 from rasengan_xl.report.measure_table import group_measures, tabulate_measures
+from rasengan_xl.report.numbers import write_rate
 from rasengan_xl.report.pareto import draw_tradeoffs
 from rasengan_xl.report.pictures import LONGEST_SIDE, collect_nearest, collect_wall
 from rasengan_xl.report.reading import LossHistory, read_comparison, read_histories
 from rasengan_xl.report.sameness import LETTERS, compare_traces
-from rasengan_xl.report.settings import group_shared, list_differences, write_setting
+from rasengan_xl.report.settings import group_shared, list_differences
 from rasengan_xl.report.strata_chart import draw_strata, list_strata
 from rasengan_xl.report.svg import Chart
 from rasengan_xl.report.templates import render
@@ -131,7 +132,7 @@ def _collect_evidence(comparison: Comparison, folder: Path) -> dict[str, Any]:
         "time": time,
         "at_time": at_time,
         "sweep": {
-            name: [(write_setting(t.learning_rate), describe_trial(t), t.chosen) for t in trials]
+            name: [(write_rate(t.learning_rate), describe_trial(t), t.chosen) for t in trials]
             for name, trials in comparison.sweep.items()
         },
         "nearest": collect_nearest(comparison, folder),

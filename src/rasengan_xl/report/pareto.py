@@ -70,10 +70,12 @@ def _draw_tradeoff(
         for place, name in series:
             x, y = spread(cost.arms[name]), spread(quality.arms[name])
             draw_point(axes, place, x, y)
+            if name in front:
+                axes.plot(x[:1], y[:1], "o", color="none", markeredgecolor=INK, markersize=19)
             axes.annotate(
-                f"{name} *" if name in front else name,
+                name,
                 (x[0], y[0]),
-                xytext=(9, 9),
+                xytext=(12, 9),
                 textcoords="offset points",
                 color=INK,
                 fontsize=12.5,
@@ -88,7 +90,7 @@ def _draw_tradeoff(
         HALF,
         title=f"{quality.label} against {cost.label.lower()}",
         caption=(
-            f"Left and {better} is better. An asterisk and the dotted line mark the Pareto front: "
+            f"Left and {better} is better. Rings and the dotted line mark the Pareto front: "
             "arms that no other beats in both. The front goes by the values alone; where "
             "intervals (95 %) overlap, the order may be chance."
         ),

@@ -16,7 +16,9 @@ COLOURS = 8
 """Arms beyond these share a colour with an earlier one; see `page.css`."""
 INK, SOFT, LINE, PAPER = "#0b0b01", "#0b0b02", "#0b0b03", "#0b0b04"
 """Stand for colours of the page until the drawing is SVG; no drawing uses them as colours."""
-MARKERS = "osD^vPX*"
+MARKERS = "os^DvPX*"
+MARKER_SIZES = (9, 8.5, 11, 8.5, 11, 10.5, 10.5, 14)
+"""So that all shapes look equally large."""
 DASHES: tuple[tuple[int, tuple[float, ...]], ...] = (
     (0, ()),
     (0, (4, 2)),

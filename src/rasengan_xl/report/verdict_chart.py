@@ -5,7 +5,7 @@ from matplotlib.figure import Figure
 from rasengan_xl.comparison.result import Comparison
 from rasengan_xl.report.arms import find_primary, list_verdicts, place_arms
 from rasengan_xl.report.charting import WIDE, make_chart
-from rasengan_xl.report.svg import COLOURS, INK, MARKERS, PAPER, SOFT, Chart, Size, colour_of
+from rasengan_xl.report.svg import COLOURS, INK, MARKER_SIZES, MARKERS, PAPER, SOFT, Chart, Size, colour_of
 from rasengan_xl.report.data_tables import DataTable
 
 _ROW_HEIGHT = 34
@@ -35,8 +35,8 @@ def draw_verdicts(comparison: Comparison) -> Chart | None:
                 marker=MARKERS[places[winner] % COLOURS] if told else "o",
                 color=colour if told else PAPER,
                 markeredgecolor=PAPER if told else SOFT,
-                markeredgewidth=1.6,
-                markersize=9,
+                markeredgewidth=1.2 if told else 1.6,
+                markersize=MARKER_SIZES[places[winner] % COLOURS] if told else 8,
             )
         joint = "\nless " if size.narrow else " less "
         axes.set_yticks(
