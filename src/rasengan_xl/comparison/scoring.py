@@ -23,7 +23,8 @@ from rasengan_xl.evaluation.attributes import judge_attributes
 from rasengan_xl.evaluation.distances import find_nearest
 from rasengan_xl.evaluation.encoders import Encoder, clip_scores, find_encoder
 from rasengan_xl.evaluation.features import encode_pictures, encode_texts
-from rasengan_xl.mini.reader import load_reader
+from rasengan_xl.file_digests import file_digest
+from rasengan_xl.mini.reader.loading import READER_FOLDER, WEIGHTS_NAME, load_reader
 from rasengan_xl.runs.folder import write_whole
 from rasengan_xl.runs.records import StageProgress
 from rasengan_xl.tensor_file import write_tensors
@@ -122,8 +123,8 @@ def _find_judges(
 
 def _find_encoder(key: str, name: str, revision: str | None, device: torch.device) -> Encoder:
     if key == "reader":
-        reader = load_reader(device)
-        return Encoder(identity=reader.identity, features=reader.features)
+        identity = file_digest(READER_FOLDER / WEIGHTS_NAME)
+        return Encoder(identity=identity, features=load_reader(device).features)
     assert key in ("clip", "dino")
     return find_encoder(key, name, revision, device)
 

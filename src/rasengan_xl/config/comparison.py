@@ -12,6 +12,7 @@ from rasengan_xl.config.recipe import (
     Tree,
     as_table,
     lay_over,
+    names_to_extend,
     parse_override,
     read_toml,
     resolve_extends,
@@ -85,13 +86,10 @@ def _read_with_what_it_extends(file: Path, seen: tuple[Path, ...] = ()) -> Tree:
     if file in seen:
         raise RecipeError(f"{file}: extends itself by way of {seen[-1]}")
     own = read_toml(file)
-    other = own.pop("extends", None)
-    if other is None:
-        return own
-    if not isinstance(other, str):
-        raise RecipeError(f"{file}: extends = {other!r}: write the name of one comparison")
-    below = find_recipe(other, COMPARISONS, near=file.parent)
-    tree = _read_with_what_it_extends(below, (*seen, file))
+    tree: Tree = {}
+    for name in names_to_extend(own, file):
+        below = find_recipe(name, COMPARISONS, near=file.parent)
+        lay_over(tree, _read_with_what_it_extends(below, (*seen, file)))
     lay_over(tree, own)
     return tree
 

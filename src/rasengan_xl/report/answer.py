@@ -158,7 +158,9 @@ def _write_cost(comparison: Comparison) -> str:
         _name_cheapest(find_time(comparison), "is the fastest"),
     ]
     text = "; ".join(part for part in parts if part)
-    seeds = sorted({e.seeds for m in comparison.measures if m.group == "cost" for e in m.arms.values()})
+    seeds = sorted(
+        {e.seeds for m in comparison.measures if m.group == "cost" for e in m.arms.values()}
+    )
     return f"{text} ({write_seed_counts(seeds)})." if text else ""
 
 

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rasengan_xl.comparison.result import BASE, Comparison
+from rasengan_xl.comparison.result import Comparison
+from rasengan_xl.config.comparison_settings import BASE
 from rasengan_xl.errors import OutputError
 from rasengan_xl.evaluation.records import Measure
 from rasengan_xl.report.accounts import describe_comparison, describe_progress
@@ -136,7 +137,17 @@ def _tabulate(
     return DataTable(
         name="measures",
         title="Measures",
-        columns=("comparison", "measure", "unit", "arm", "value", "low", "high", "pictures", "seeds"),
+        columns=(
+            "comparison",
+            "measure",
+            "unit",
+            "arm",
+            "value",
+            "low",
+            "high",
+            "pictures",
+            "seeds",
+        ),
         rows=[
             (name, measure.key, measure.unit, arm, *list_estimate(estimate))
             for name, comparison in zip(names, comparisons, strict=True)

@@ -54,8 +54,11 @@ def subtract_seeds(
 ) -> dict[int, dict[int, float]]:
     """Return each seed's difference from the reference at the steps that both have."""
     differences = {
-        seed: {step: loss - reference[seed][step] for step, loss in losses.items()
-               if step in reference[seed]}
+        seed: {
+            step: loss - reference[seed][step]
+            for step, loss in losses.items()
+            if step in reference[seed]
+        }
         for seed, losses in seeds.items()
         if seed in reference
     }

@@ -34,7 +34,9 @@ def write_sample(pictures: int, seeds: int) -> str:
 def write_seed_counts(counts: Sequence[int]) -> str:
     """Write over how many seeds figures are, where they differ in it: n = 2 to 3 seeds."""
     few, many = min(counts), max(counts)
-    return write_sample(0, many) if few == many else f"n{_SPACE}={_SPACE}{few} to {many}{_SPACE}seeds"
+    return (
+        write_sample(0, many) if few == many else f"n{_SPACE}={_SPACE}{few} to {many}{_SPACE}seeds"
+    )
 
 
 def write_n(number: int) -> str:

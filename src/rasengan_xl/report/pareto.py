@@ -51,9 +51,7 @@ def find_front(quality: Measure, cost: Measure) -> list[str]:
     )
 
 
-def _draw_tradeoff(
-    key: str, quality: Measure, cost: Measure, places: Mapping[str, int]
-) -> Chart:
+def _draw_tradeoff(key: str, quality: Measure, cost: Measure, places: Mapping[str, int]) -> Chart:
     series = series_of({name: 0 for name in quality.arms if name in cost.arms}, places)
     front = find_front(quality, cost)
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from rasengan_xl.comparison.result import BASE, ArmResult, Comparison, NearestPicture, PictureRow
+from rasengan_xl.comparison.result import ArmResult, Comparison, NearestPicture, PictureRow
+from rasengan_xl.config.comparison_settings import BASE
 
 PIXELATED_BELOW = 256
 """Pictures whose longer side is shorter than this are embedded as they are and shown enlarged,

@@ -126,9 +126,7 @@ def _adapt(svg: str, size: Size, label: str) -> str:
     body = body.replace("xlink:href", "href")
     body = re.sub(r'id="series(\d+)"', r'data-series="\1"', body)
     used = set(re.findall(r'(?:href="#|url\(#)([^")]+)', body))
-    body = re.sub(
-        r' id="([^"]+)"', lambda match: match[0] if match[1] in used else "", body
-    )
+    body = re.sub(r' id="([^"]+)"', lambda match: match[0] if match[1] in used else "", body)
     # The page's font; matplotlib's own only measured the words.
     body = re.sub(r"font: (?:(\d+|bold) )?([\d.]+)px [^;\"]+", _write_font, body)
     body = body.replace("; font-family: 'DejaVu Sans'", "")
