@@ -13,6 +13,9 @@ PictureKind = Literal["shown", "scored", "neutral"]
 """What is drawn: for people; to be judged by numbers; of what has nothing to do with the style."""
 
 
+DRAWN_FOLDER = "drawn"
+
+
 class ComparisonFolder:
     """Where the settings, runs, pictures, features and result of a comparison lie."""
 
@@ -106,7 +109,7 @@ REFERENCE = "reference"
 
 def drawn_folder(subject: str) -> str:
     """Name the folder of what a subject drew, relative to the comparison's."""
-    return f"drawn/{subject}"
+    return f"{DRAWN_FOLDER}/{subject}"
 
 
 def run_folder(arm: str, seed: int) -> str:

@@ -3,11 +3,8 @@
 from collections.abc import Iterator
 
 from rasengan_xl.adapters.attach import attach_adapter, check_targets
-from rasengan_xl.adapters.inventory import (
-    count_parameters,
-    count_trainable_parameters,
-    refuse_unmatched,
-)
+from rasengan_xl.adapters.inventory import count_parameters, count_trainable_parameters
+from rasengan_xl.adapters.matching import refuse_unmatched
 from rasengan_xl.comparison.facts import ArmFacts, PreparedFacts
 from rasengan_xl.comparison.layout import ComparisonFolder
 from rasengan_xl.comparison.orders import Prepare
@@ -40,9 +37,10 @@ def prepare_arms(order: Prepare) -> Iterator[StageProgress]:
         except (AdapterError, DeviceError) as error:
             raise type(error)(f"arms.{name}: {error}") from error
         yield StageProgress(stage="check the arms", done=done, total=len(order.arms))
-    if order.matched:
-        refuse_unmatched({name: arm.trainable_parameters for name, arm in facts.items()})
     first = next(iter(order.arms.values()))
+    if order.matched:
+        shape = load_unet_shape(find_model(first.base_model, first.base_revision))
+        refuse_unmatched(shape, {name: arm.adapter for name, arm in order.arms.items()})
     compute = choose_compute(first.compute)
     reset_peak_memory(compute.device)
     encoded = 0

@@ -9,6 +9,7 @@ from typing import Any, cast
 
 from PIL import Image, UnidentifiedImageError
 
+from rasengan_xl.comparison.layout import DRAWN_FOLDER
 from rasengan_xl.generation.png import SETTINGS_KEY
 from rasengan_xl.live.records import LivePicture
 
@@ -35,7 +36,9 @@ class PictureWatch:
 
     def _list_files(self) -> Iterator[tuple[str, int]]:
         """Yield the path of each PNG, relative to the folder, and when it was written."""
-        for place, _, names in os.walk(self._folder / "pictures"):
+        for place, _, names in os.walk(self._folder / DRAWN_FOLDER):
+            if Path(place).name != "shown":  # the others are drawn for numbers, not for people
+                continue
             for file in (Path(place, name) for name in names if name.endswith(".png")):
                 try:
                     changed = file.stat().st_mtime_ns
