@@ -26,9 +26,10 @@ def main() -> None:
     arguments = _parse_arguments()
     work, out, device = arguments.work, arguments.out, arguments.device
     if arguments.only == "reader":
-        stages, outcome = build_reader(work, MODEL_FOLDER, out, device), "the attribute reader"
+        stages = build_reader(work, MODEL_FOLDER, out, device)
+        outcome = f"the attribute reader is in {out / 'reader'}"
     else:
-        stages, outcome = pretrain(work, out, device), "mini SDXL"
+        stages, outcome = pretrain(work, out, device), f"mini SDXL is in {out}"
 
     columns = (
         TextColumn("{task.description}"),
@@ -47,7 +48,7 @@ def main() -> None:
             if record.stage not in tasks:
                 tasks[record.stage] = progress.add_task(record.stage, total=record.steps, loss=0.0)
             progress.update(tasks[record.stage], completed=record.step, loss=record.loss)
-        progress.console.print(f"{outcome} is in {out}")
+        progress.console.print(outcome)
 
 
 def _parse_arguments() -> argparse.Namespace:
