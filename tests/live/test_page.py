@@ -69,9 +69,10 @@ def test_the_page_follows_a_folder_that_is_being_written(browser, tmp_path):
         marked = visit.page.locator(".run").first
         marked.evaluate("node => { node.dataset.marked = 'yes' }")
         visit.wait_for("Held-out loss at step 20")
+        visit.wait_for("Measuring the held-out loss of lora (seed 0).")
         visit.wait_for("The comparison is finished: 1 of 2 runs finished, 1 failed.")
         writer.join()
-        visit.wait_for("lora, seed 1, failed: out of memory at step 9")
+        visit.wait_for("lora (seed 1) failed: out of memory at step 9")
         assert marked.get_attribute("data-marked") == "yes"  # changed in place, not built anew
         assert marked.locator("progress").evaluate("bar => bar.value") == growing.STEPS
         assert visit.page.locator(".chart .held").count() == 1

@@ -18,7 +18,7 @@ class LivePage:
 
 def load_page() -> LivePage:
     """Put the page together from its template, style and script."""
-    style, script = _read_asset("live.css"), _read_asset("live.js")
+    style, script = _read_asset("live.css"), _read_asset("charts.js") + _read_asset("live.js")
     environment = Environment(
         loader=PackageLoader("rasengan_xl.live", "template"),
         autoescape=True,
