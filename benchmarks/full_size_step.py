@@ -32,7 +32,7 @@ from rasengan_xl.sdxl.full_size import POOLED_WIDTH, TOKENS, UNET_CONFIG, build_
 from rasengan_xl.sdxl.noise_schedule import NoiseSchedule
 from rasengan_xl.sdxl.objective import build_objective
 from rasengan_xl.sdxl.quantization import quantize_linears
-from rasengan_xl.training.cost import (
+from rasengan_xl.runs.cost import (
     memory_kind,
     peak_memory_gib,
     peak_memory_reserved_gib,

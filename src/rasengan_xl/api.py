@@ -10,6 +10,7 @@ from pathlib import Path
 
 from rasengan_xl.comparison.execute import run_comparison
 from rasengan_xl.comparison.result import RESULT_FILE, Comparison
+from rasengan_xl.config.command_line import write_command
 from rasengan_xl.config.comparison import load_comparison
 from rasengan_xl.config.recipe import load_recipe
 from rasengan_xl.config.requests import picture_settings
@@ -26,15 +27,22 @@ from rasengan_xl.training.interruption import stop_on_interrupt
 from rasengan_xl.training.run import run_training
 
 
-def compare(name: str = "mini", overrides: Sequence[str] = (), *, out: Path) -> Comparison:
+def compare(
+    name: str = "mini", overrides: Sequence[str] = (), *, out: Path, only: Sequence[str] = ()
+) -> Comparison:
     """Train every arm under identical conditions, and write the page.
+
+    What is finished in the folder is kept, so that a call that was broken off goes on.
 
     Args:
         name: A comparison's name or TOML file.
         overrides: `dotted.key=value` items.
         out: Folder for runs, pictures, `comparison.json` and `report.html`.
+        only: Arms to train now; all, if none is named.
     """
-    for _ in run_comparison(load_comparison(name, overrides), out):
+    command = write_command("compare", name, overrides, out)
+    settings = load_comparison(name, overrides)
+    for _ in run_comparison(settings, out, only=only, command=command):
         pass
     write_report(out)
     return read_record(Comparison, out / RESULT_FILE)

@@ -2,8 +2,14 @@ import pytest
 import torch
 
 from rasengan_xl.adapters.attach import attach_adapter
-from rasengan_xl.adapters.inventory import count_parameters, count_trainable_parameters
+from rasengan_xl.adapters.inventory import (
+    count_parameters,
+    count_trainable_parameters,
+    predict_trainable_parameters,
+)
 from rasengan_xl.config.recipe import load_recipe
+from rasengan_xl.config.settings import AdapterSettings
+from rasengan_xl.errors import AdapterError
 from rasengan_xl.sdxl.compute import Compute
 from rasengan_xl.sdxl.full_size import build_full_size_unet
 from rasengan_xl.sdxl.quantization import linears_to_quantize, quantize_linears
@@ -31,7 +37,9 @@ def test_the_full_size_unet_has_as_many_parameters_as_sdxl(full_size_unet):
     ],
 )
 def test_each_shipped_arm_trains_the_designed_number_of_weights(full_size_unet, recipe, expected):
-    attach_adapter(full_size_unet, load_recipe(recipe).adapter, seed=0)
+    settings = load_recipe(recipe).adapter
+    assert predict_trainable_parameters(full_size_unet, settings) == expected
+    attach_adapter(full_size_unet, settings, seed=0)
     assert count_trainable_parameters(full_size_unet) == expected
 
 
@@ -44,3 +52,26 @@ def test_a_quantized_unet_counts_the_weights_it_stands_for():
     plain, quantized = build_tiny_unet(), build_tiny_unet()
     quantize_linears(quantized, Compute(torch.device("cpu"), torch.float32))
     assert count_parameters(quantized) == count_parameters(plain)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"rank": 3},
+        {"rank": 5, "decompose": True},
+        {"rank": 2, "targets": ("to_k", "to_out.0", "ff.net.0.proj")},
+        {"rank": 4, "base_precision": "nf4", "decompose": True, "targets": ("to_v", "ff.net.2")},
+    ],
+)
+def test_the_prediction_is_what_attaching_counts(tiny_unet, changes):
+    settings = AdapterSettings(**changes)
+    if settings.base_precision == "nf4":
+        quantize_linears(tiny_unet, Compute(torch.device("cpu"), torch.float32))
+    predicted = predict_trainable_parameters(tiny_unet, settings)
+    attach_adapter(tiny_unet, settings, seed=0)
+    assert count_trainable_parameters(tiny_unet) == predicted
+
+
+def test_a_target_without_a_layer_is_not_predicted(tiny_unet):
+    with pytest.raises(AdapterError, match="matches no layer"):
+        predict_trainable_parameters(tiny_unet, AdapterSettings(targets=("to_z",)))

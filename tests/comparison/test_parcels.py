@@ -19,7 +19,7 @@ def packed(tmp_path):
 
 
 def test_a_folder_arrives_as_it_was(packed, tmp_path):
-    unpack_in_place(packed, tmp_path / "here", "arms/lora")
+    unpack_in_place(packed, tmp_path / "here", ["arms/lora"])
     run = tmp_path / "here" / "arms" / "lora"
     assert (run / "steps.jsonl").read_text() == "new\n"
     assert (run / "checkpoints" / "one").read_bytes() == bytes(100_000)
@@ -31,7 +31,7 @@ def test_what_lay_there_is_replaced_and_its_neighbours_stay(packed, tmp_path):
     for name in ("lora", "dora"):
         (arms / name).mkdir(parents=True)
         (arms / name / "old").touch()
-    unpack_in_place(packed, tmp_path / "here", "arms/lora")
+    unpack_in_place(packed, tmp_path / "here", ["arms/lora"])
     assert not (arms / "lora" / "old").exists()
     assert (arms / "dora" / "old").exists()
 
@@ -42,7 +42,7 @@ def test_a_parcel_that_was_cut_short_changes_nothing(packed, tmp_path):
     (run / "old").touch()
     cut = io.BytesIO(packed.getvalue()[:60_000])
     with pytest.raises(DamagedFileError, match="cannot be unpacked"):
-        unpack_in_place(cut, tmp_path / "here", "arms/lora")
+        unpack_in_place(cut, tmp_path / "here", ["arms/lora"])
     assert [file.name for file in run.iterdir()] == ["old"]
     assert [file.name for file in (tmp_path / "here").iterdir()] == ["arms"]
 
@@ -66,7 +66,7 @@ def test_nothing_comes_to_lie_outside_the_root(tmp_path, name):
 
 def test_what_does_not_exist_is_left_out(tmp_path):
     packed = io.BytesIO(b"".join(pack(tmp_path, ["absent"])))
-    unpack_in_place(packed, tmp_path / "here", "absent")
+    unpack_in_place(packed, tmp_path / "here", ["absent"])
     assert list((tmp_path / "here").iterdir()) == []
 
 

@@ -6,7 +6,8 @@ import torch
 from diffusers import StableDiffusionXLPipeline
 from PIL import Image
 
-from rasengan_xl.config.settings import ComputeSettings, PictureSettings
+from rasengan_xl.config.comparison_settings import PictureSettings
+from rasengan_xl.config.settings import ComputeSettings
 from rasengan_xl.errors import AdapterError, DeviceError
 from rasengan_xl.generation.drawing import draw_pictures
 from rasengan_xl.generation.pairs import draw_pairs, find_ground

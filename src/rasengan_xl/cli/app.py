@@ -13,11 +13,13 @@ from typing import Annotated
 import typer
 
 from rasengan_xl.cli.quiet import quieten_imports
+from rasengan_xl.config.command_line import write_command
 from rasengan_xl.errors import USER_ERROR_STATUS, RasenganError, SharedError
 
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
+    rich_markup_mode=None,  # help has [defaults] in brackets
     pretty_exceptions_enable=False,
     help="Fine-tune SDXL on a picture style with LoRA, QLoRA and DoRA, and compare the methods.",
 )
@@ -36,15 +38,43 @@ def compare(
     name: Annotated[str, typer.Argument(help="A comparison's name or TOML file.")] = "mini",
     overrides: Overrides = None,
     out: Annotated[
-        Path | None, typer.Option(help="Folder for runs, pictures and page [comparisons/NAME].")
+        Path | None,
+        typer.Option(
+            help="Folder for runs, pictures and page [comparisons/NAME]; what is finished there "
+            "is kept."
+        ),
     ] = None,
+    only: Annotated[
+        list[str] | None, typer.Option(metavar="ARM", help="Train this arm only; repeatable.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would run, and what it would cost.")
+    ] = False,
+    jobs: Annotated[
+        int | None, typer.Option(help="Runs at once [one on each GPU; 1 on a CPU].")
+    ] = None,
+    on: Annotated[
+        str, typer.Option(metavar="here|ray|ADDRESS", help="This machine, or a Ray cluster.")
+    ] = "here",
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Serve the growing report to this machine.")
+    ] = False,
 ) -> None:
     """Train every arm under identical conditions, then write report.html."""
-    from rasengan_xl.cli.verbs import show_comparison
+    from rasengan_xl.cli.comparing import Request, show_comparison, show_plan
     from rasengan_xl.config.comparison import load_comparison
 
     settings = load_comparison(name, overrides or ())
-    show_comparison(settings, out or Path("comparisons") / settings.name)
+    request = Request(
+        settings=settings,
+        folder=out or Path("comparisons") / settings.name,
+        only=tuple(only or ()),
+        command=write_command("compare", name, overrides or (), out),
+    )
+    if dry_run:
+        show_plan(request)
+    else:
+        show_comparison(request, on=on, jobs=jobs, watch=watch)
 
 
 @app.command()
@@ -118,15 +148,21 @@ def generate(
 
 @app.command()
 def report(
-    folder: Annotated[Path, typer.Argument(help="A comparison's folder.")],
+    folders: Annotated[list[Path], typer.Argument(help="Folders of comparisons.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Page that puts several together [./report.html].")
+    ] = None,
+    serve: Annotated[
+        bool, typer.Option("--serve", help="Serve a growing report to this machine.")
+    ] = False,
 ) -> None:
-    """Rebuild the page from the numbers."""
-    from rasengan_xl.cli.console import console
-    from rasengan_xl.report.page import write_report
+    """Rebuild the page from the numbers; put several comparisons on one."""
+    from rasengan_xl.cli.comparing import serve_report, show_report
 
-    console.print(
-        f"The page is {write_report(folder)}", markup=False, highlight=False, soft_wrap=True
-    )
+    if serve:
+        serve_report(folders)
+    else:
+        show_report(folders, out)
 
 
 @app.command()

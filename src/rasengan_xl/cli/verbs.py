@@ -1,73 +1,21 @@
 """What each verb does with the records that the library yields: show them, and end rightly."""
 
 import sys
-from contextlib import closing
 from pathlib import Path
-from typing import cast
 
 from rich.table import Table
 
 from rasengan_xl.cli.console import console, follow, progress_board
 from rasengan_xl.cli.quiet import quieten_progress_bars
-from rasengan_xl.comparison.execute import ArmEnded, run_comparison
-from rasengan_xl.config.comparison import differences
-from rasengan_xl.config.settings import ComparisonSettings, PictureSettings, RunSettings
+from rasengan_xl.config.comparison_settings import PictureSettings
+from rasengan_xl.config.settings import RunSettings
 from rasengan_xl.config.shipped import (
     comparison_names,
     describe_recipe,
     find_shipped,
     recipe_names,
 )
-from rasengan_xl.report.page import write_report
 from rasengan_xl.runs.folder import RunFolder
-
-FAILED_STATUS = 1
-
-
-def show_comparison(settings: ComparisonSettings, folder: Path) -> None:
-    """Run a comparison, show every arm's progress, write the page; exit 1 if an arm failed."""
-    from rasengan_xl.training.interruption import Stopped, stopping_at_once
-
-    show_differences(settings)
-    try:
-        with stopping_at_once():
-            failed = _follow_comparison(settings, folder)
-    except Stopped as stop:
-        left = f"{folder} holds what was done so far" if folder.exists() else "nothing was written"
-        _say(f"Stopped: {left}; a comparison begins anew, in another --out")
-        sys.exit(stop.status)
-    page = write_report(folder)
-    console.print(f"The page is {page}", markup=False, highlight=False, soft_wrap=True)
-    if failed:
-        sys.exit(FAILED_STATUS)
-
-
-def _follow_comparison(settings: ComparisonSettings, folder: Path) -> list[str]:
-    """Run a comparison to its end; return the arms that failed."""
-    failed: list[str] = []
-    with progress_board() as board, closing(run_comparison(settings, folder)) as events:
-        for event in events:
-            if isinstance(event, ArmEnded):
-                board.finish(event.arm, "failed" if event.reason else "done")
-                if event.reason is not None:
-                    failed.append(event.arm)
-                    board.say(f"{event.arm} failed: {event.reason}")
-            else:
-                arm = settings.arms.get(event.part)
-                board.show(event.record, event.part, arm.training.steps if arm else 0)
-    return failed
-
-
-def show_differences(settings: ComparisonSettings) -> None:
-    """Print in what the arms differ, before anything is done."""
-    differing = differences(settings.arms)
-    table = Table(title=f"{settings.name}: what differs between the arms", title_justify="left")
-    table.add_column("setting", no_wrap=True)
-    for arm in settings.arms:
-        table.add_column(arm)
-    for key in next(iter(differing.values())):
-        table.add_row(key, *(_short(differing[arm][key]) for arm in settings.arms))
-    console.print(table)
 
 
 def show_training(settings: RunSettings, path: Path, *, resume: bool) -> None:
@@ -89,7 +37,7 @@ def show_training(settings: RunSettings, path: Path, *, resume: bool) -> None:
                     board.show(record, steps=settings.training.steps)
         except Stopped as stop:
             if ranks.is_first:
-                _say(_describe_stop(folder))
+                say(_describe_stop(folder))
             sys.exit(stop.status)
     if ranks.is_first:
         _say_what_is_there(folder)
@@ -103,9 +51,9 @@ def _describe_stop(folder: RunFolder) -> str:
 
 
 def _say_what_is_there(folder: RunFolder) -> None:
-    _say(f"The adapter is {folder.adapter_file}")
+    say(f"The adapter is {folder.adapter_file}")
     if best := folder.best():
-        _say(
+        say(
             f"The best by held-out loss is that of step {best.step} ({best.loss:.4f} over "
             f"{best.n}): {folder.best_adapter_file}"
         )
@@ -157,11 +105,6 @@ def show_recipes() -> None:
         console.print(table)
 
 
-def _say(text: str) -> None:
+def say(text: str) -> None:
+    """Print a line as it is."""
     console.print(text, markup=False, highlight=False, soft_wrap=True)
-
-
-def _short(value: object) -> str:
-    if isinstance(value, list):
-        return ", ".join(map(str, cast("list[object]", value)))
-    return str(value)

@@ -1,157 +1,215 @@
-"""Run a comparison: every arm in a process of its own, then the pictures, then the result."""
+"""Run a comparison: every run in a process of its own, then the pictures, then the result."""
 
-from collections.abc import Generator
-from contextlib import closing
+from collections.abc import Collection, Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from rasengan_xl.comparison.orders import Draw, Order, Prepare, Train
-from rasengan_xl.comparison.process import WorkerFailedError, run_worker
-from rasengan_xl.comparison.result import RESULT_FILE, ArmResult, Comparison, picture_rows
-from rasengan_xl.config.comparison import differences
-from rasengan_xl.config.settings import ComparisonSettings, RunSettings
+from rasengan_xl.comparison.collect import collect_comparison
+from rasengan_xl.comparison.costs import KnownCost, remember_cost
+from rasengan_xl.comparison.examination import list_examinations
+from rasengan_xl.comparison.facts import FailureFacts, PreparedFacts
+from rasengan_xl.comparison.layout import ComparisonFolder
+from rasengan_xl.comparison.orders import Prepare, Train
+from rasengan_xl.comparison.places import Place, ThisMachine
+from rasengan_xl.comparison.plan import PlannedRun, plan_runs
+from rasengan_xl.comparison.result import RESULT_FILE
+from rasengan_xl.comparison.side_by_side import (
+    Job,
+    JobEnded,
+    JobProgress,
+    JobRetried,
+    carry_out_jobs,
+)
+from rasengan_xl.comparison.sweep import (
+    Sweep,
+    Trial,
+    choose_rates,
+    list_trials,
+    settle_rates,
+)
+from rasengan_xl.config.comparison_settings import ComparisonSettings
 from rasengan_xl.errors import RasenganError
-from rasengan_xl.runs.folder import RunFolder, read_record, refuse_used_folder, write_whole
-from rasengan_xl.runs.records import DatasetFacts, Machine, RunSummary, StageProgress, StepRecord
+from rasengan_xl.runs.folder import read_record
+from rasengan_xl.runs.records import Machine, RunSummary
+from rasengan_xl.whole_file import remove_file, write_whole
+
+PREPARE = "prepare"
+"""What the first job is called, beside the names of the runs."""
+
+ComparisonEvent = JobProgress | JobRetried | JobEnded
 
 
-@dataclass(frozen=True, slots=True)
-class ComparisonProgress:
-    """What one part of a comparison is doing."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Course:
+    """Where a comparison goes on, and with what."""
 
-    part: str
-    """An arm's name, `prepare` or `draw`."""
-    record: StageProgress | StepRecord
-
-
-@dataclass(frozen=True, slots=True)
-class ArmEnded:
-    """An arm came to its end."""
-
-    arm: str
-    reason: str | None
-    """Why it failed; None when it did not."""
+    folder: ComparisonFolder
+    place: Place
+    command: str
+    """What repeats it."""
 
 
 def run_comparison(
-    settings: ComparisonSettings, folder: Path
-) -> Generator[ComparisonProgress | ArmEnded]:
-    """Train every arm, draw with each, and write `comparison.json` into the folder.
+    settings: ComparisonSettings,
+    folder: Path,
+    *,
+    place: Place | None = None,
+    only: Collection[str] = (),
+    command: str = "",
+) -> Generator[ComparisonEvent]:
+    """Train every arm with every seed, draw with each, and write `comparison.json`.
 
-    An arm that fails is recorded as failed, and the others go on.  Closing the iterator stops the
-    worker.
+    What is finished in the folder is kept: a comparison that was stopped, or that gets another
+    seed or arm, does only what is new.  A run that fails is recorded, and the others go on.
+    Closing the iterator stops the workers.
+
+    Args:
+        settings: What to compare.
+        folder: Where everything goes.
+        place: Where the runs take place; this machine, if not told.
+        only: Arms to train now; all, if none is named.
+        command: What repeats the comparison.
 
     Raises:
         RasenganError: A mistake that would stop every arm; nothing has been written then.
     """
-    refuse_used_folder(folder, "choose another --out")
-    try:
-        yield from _follow("prepare", Prepare(arms=settings.arms))
-    except WorkerFailedError as failure:
-        raise RasenganError(str(failure)) from failure
-    folder.mkdir(parents=True, exist_ok=True)
-    write_whole(folder / "settings.json", settings.model_dump_json(indent=2))
-
-    failures: dict[str, str] = {}
-    for name, arm in settings.arms.items():
-        order = Train(settings=arm, folder=_run(folder, name).path)
-        try:
-            yield from _follow(name, order, folder / "logs" / f"{name}.log")
-        except WorkerFailedError as failure:
-            failures[name] = str(failure)
-        yield ArmEnded(name, failures.get(name))
-
-    finished = [name for name in settings.arms if name not in failures]
-    result = _collect(settings, failures, folder)
-    # The numbers are kept before anything is drawn, which may fail.
-    result.model_copy(update={"pictures": []}).write(folder / RESULT_FILE)
-    if finished:
-        yield from _draw(settings, finished, folder)
-        result.write(folder / RESULT_FILE)
-
-
-def _draw(
-    settings: ComparisonSettings, finished: list[str], folder: Path
-) -> Generator[ComparisonProgress]:
-    order = Draw(
-        settings=settings.arms[finished[0]],
-        pictures=settings.pictures,
-        adapters={name: _run(folder, name).adapter_file for name in finished},
-        folder=folder / "pictures",
-    )
-    try:
-        yield from _follow("draw", order, folder / "logs" / "draw.log")
-    except WorkerFailedError as failure:
-        raise RasenganError(
-            f"{folder}: the pictures could not be drawn: {failure}; "
-            "`rasengan report` shows the numbers"
-        ) from failure
-
-
-def _follow(part: str, order: Order, log: Path | None = None) -> Generator[ComparisonProgress]:
-    with closing(run_worker(order, log)) as records:
-        for record in records:
-            yield ComparisonProgress(part, record)
-
-
-def _collect(settings: ComparisonSettings, failures: dict[str, str], folder: Path) -> Comparison:
-    """Put together what the arms left in their folders."""
-    finished = [name for name in settings.arms if name not in failures]
     first = next(iter(settings.arms.values()))
-    differing = differences(settings.arms)
-    origin = next((run for name in settings.arms if (run := _run(folder, name)).has_origin), None)
-    pictures = picture_rows(settings.pictures, finished, folder / "pictures", folder)
-    return Comparison(
-        name=settings.name,
-        base_model=first.base_model,
-        dataset=read_record(DatasetFacts, origin.dataset_file) if origin else None,
-        machine=read_record(Machine, origin.machine_file) if origin else None,
-        picture_settings=settings.pictures.model_dump(mode="json"),
-        arms=[
-            _describe_arm(name, arm, differing[name], failures.get(name), folder)
-            for name, arm in settings.arms.items()
-        ],
-        pictures=pictures if finished else [],
+    course = Course(
+        folder=ComparisonFolder(folder),
+        place=place or ThisMachine(device=first.compute.device),
+        command=command,
     )
+    course.folder.begun_settings()  # refuses a folder that holds something else
+    trials = list_trials(settings, course.folder)
+    if not trials:
+        plan_runs(settings, course.folder, only)  # refuses what was run with other settings
+    yield from _prepare(settings, course)
+    course.folder.keep_settings(settings)
+    sweep = yield from _try_rates(trials, course)
+    settled = settle_rates(settings, sweep)
+    yield from _train(plan_runs(settled, course.folder, only), settled, sweep, course)
+    _write_result(settled, sweep, course, running=True)  # drawing may fail
+    yield from _examine(settled, course)
+    _write_result(settled, sweep, course, running=False)
 
 
-def _describe_arm(
-    name: str, settings: RunSettings, differs: dict[str, Any], failure: str | None, folder: Path
-) -> ArmResult:
-    run = _run(folder, name)
-    arm = ArmResult(
-        name=name,
-        status="failed" if failure else "finished",
-        reason=failure,
-        seed=settings.seed,
-        settings=settings.model_dump(mode="json"),
-        differs=differs,
-        run=str(run.path.relative_to(folder)),
+def _prepare(settings: ComparisonSettings, course: Course) -> Generator[ComparisonEvent]:
+    """Find what would stop any arm, encode the dataset, and measure the device once."""
+    file = course.folder.prepared_file
+    known = read_record(PreparedFacts, file) if file.exists() else None
+    order = Prepare(
+        root=course.folder.root,
+        arms=settings.arms,
+        matched=settings.design == "matched",
+        probe=known is None or known.probe is None,
     )
-    if failure:
-        return arm
-    summary = read_record(RunSummary, run.summary_file)
-    return arm.model_copy(
-        update={
-            "trainable_parameters": summary.trainable_parameters,
-            "total_parameters": summary.total_parameters,
-            "adapter_file": str(run.adapter_file.relative_to(folder)),
-            "adapter_bytes": summary.adapter_bytes,
-            "peak_memory_gib": summary.peak_memory_gib,
-            "peak_memory_reserved_gib": summary.peak_memory_reserved_gib,
-            "memory_kind": summary.memory_kind,
-            "seconds_per_step": summary.seconds_per_step,
-            "loader_idle_share": summary.loader_idle_share,
-            "training_loss": summary.training_loss,
-            "training_loss_steps": summary.training_loss_steps,
-            "skipped_steps": summary.skipped_steps,
-            "held_out_loss": summary.held_out_loss,
-            "best": summary.best,
-            "trace_hash": summary.trace_hash,
-        }
+    log = course.folder.log_file(PREPARE) if course.folder.is_begun else None
+    for event in carry_out_jobs([Job(name=PREPARE, order=order, log=log)], course.place):
+        if isinstance(event, JobEnded) and event.reason is not None:
+            raise RasenganError(event.reason)
+        yield event
+    if known is not None:
+        found = read_record(PreparedFacts, file)
+        kept = {"probe": known.probe, "memory": found.memory or known.memory}
+        write_whole(file, found.model_copy(update=kept).model_dump_json(indent=2))
+
+
+def _try_rates(trials: Sequence[Trial], course: Course) -> Generator[ComparisonEvent, None, Sweep]:
+    """Train every trial that is not finished, and choose each arm's learning rate."""
+    jobs = [
+        Job(
+            name=trial.name,
+            order=Train(
+                root=course.folder.root,
+                settings=trial.settings,
+                run=course.folder.relative(trial.folder.path),
+                resume=trial.folder.is_begun,
+            ),
+            log=course.folder.log_file(trial.name),
+        )
+        for trial in trials
+        if not (trial.folder.is_begun and trial.folder.is_finished)
+    ]
+    failures: dict[str, str] = {}
+    for event in carry_out_jobs(jobs, course.place) if jobs else ():
+        if isinstance(event, JobEnded) and event.reason is not None:
+            failures[event.job] = event.reason
+        yield event
+    return choose_rates(list(trials), failures)
+
+
+def _train(
+    runs: Sequence[PlannedRun], settings: ComparisonSettings, sweep: Sweep, course: Course
+) -> Generator[ComparisonEvent]:
+    """Train every run that is not finished, and keep what became of each."""
+    left = {run.name: run for run in runs if run.state != "finished"}
+    for run in list(left.values()):
+        tried = sweep.get(run.arm)
+        if tried and not any(trial.chosen for trial in tried):
+            reason = f"no learning rate could be chosen: {tried[0].reason}"
+            _note_failure(course, run, JobEnded(job=run.name, attempts=1, seconds=0, reason=reason))
+            del left[run.name]
+    jobs = [_training_job(run, course) for run in left.values()]
+    for event in carry_out_jobs(jobs, course.place) if jobs else ():
+        if isinstance(event, JobEnded):
+            _note_end(course, left[event.job], event)
+            _write_result(settings, sweep, course, running=True)
+        yield event
+
+
+def _training_job(run: PlannedRun, course: Course) -> Job:
+    order = Train(
+        root=course.folder.root,
+        settings=run.settings,
+        run=course.folder.relative(run.folder.path),
+        resume=run.folder.is_begun,
     )
+    return Job(name=run.name, order=order, log=course.folder.log_file(run.name))
 
 
-def _run(folder: Path, arm: str) -> RunFolder:
-    return RunFolder(folder / "arms" / arm)
+def _note_end(course: Course, run: PlannedRun, end: JobEnded) -> None:
+    if end.reason is not None or end.attempts > 1:
+        _note_failure(course, run, end)
+    else:
+        remove_file(course.folder.failure_file(run.name))
+    if end.reason is None and end.attempts == 1 and run.state == "new":
+        summary = read_record(RunSummary, run.folder.summary_file)
+        cost = KnownCost(
+            seconds=end.seconds,
+            peak_memory_gib=summary.peak_memory_gib,
+            memory_kind=summary.memory_kind,
+            device_name=read_record(Machine, run.folder.machine_file).device_name,
+        )
+        remember_cost(run.settings, cost)
+
+
+def _note_failure(course: Course, run: PlannedRun, end: JobEnded) -> None:
+    facts = FailureFacts(reason=end.reason, attempts=end.attempts)
+    write_whole(course.folder.failure_file(run.name), facts.model_dump_json(indent=2))
+
+
+def _examine(settings: ComparisonSettings, course: Course) -> Generator[ComparisonEvent]:
+    """Have every finished run draw, and its pictures judged.
+
+    Raises:
+        RasenganError: Pictures could not be drawn; the numbers are kept.
+    """
+    jobs = list_examinations(settings, course.folder, course.place.slots)
+    failures: list[str] = []
+    for event in carry_out_jobs(jobs, course.place) if jobs else ():
+        if isinstance(event, JobEnded) and event.reason is not None:
+            failures.append(event.reason)
+        yield event
+    if failures:
+        raise RasenganError(
+            f"{course.folder.root}: the pictures could not be drawn: {failures[0]}; "
+            "`rasengan report` shows the numbers, and the same command tries again"
+        )
+
+
+def _write_result(
+    settings: ComparisonSettings, sweep: Sweep, course: Course, *, running: bool
+) -> None:
+    result = collect_comparison(settings, sweep, course.folder, running=running)
+    described = {"command": course.command, "jobs": course.place.slots}
+    result.model_copy(update=described).write(course.folder.root / RESULT_FILE)

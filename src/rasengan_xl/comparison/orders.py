@@ -7,18 +7,23 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
-from rasengan_xl.config.settings import PictureSettings, RunSettings
+from rasengan_xl.comparison.layout import REFERENCE, drawn_folder
+from rasengan_xl.config.comparison_settings import PictureSettings, ScoringSettings
+from rasengan_xl.config.settings import RunSettings
 from rasengan_xl.runs.folder import RunFolder
 from rasengan_xl.runs.records import StageProgress, StepRecord
 
 
 class Order(BaseModel):
-    """One piece of work: frozen, and strangers to a key are refused."""
+    """One piece of work: frozen, and strangers to a key are refused.
+
+    All paths but the root are relative to it, so that an order can be carried out elsewhere.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     root: Path
-    """The comparison's folder; everything that is read or written there is named relative to it."""
+    """The comparison's folder."""
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -26,9 +31,9 @@ class Order(BaseModel):
         return ()
 
     @property
-    def output(self) -> str | None:
-        """The folder under the root that the work writes."""
-        return None
+    def outputs(self) -> tuple[str, ...]:
+        """The folders under the root that the work writes, each by itself alone."""
+        return ()
 
     def after_loss(self) -> Self:
         """Return what is left to do after the worker was lost in the middle."""
@@ -40,22 +45,26 @@ class Prepare(Order):
 
     do: Literal["prepare"] = "prepare"
     arms: dict[str, RunSettings]
+    matched: bool = False
+    """Whether all arms must have equally many trainable parameters."""
+    probe: bool = True
+    """Whether to measure what the device can do at most."""
 
     @property
-    def output(self) -> str:
-        """Where it may leave what the runs are to share."""
-        return "prepared"
+    def outputs(self) -> tuple[str, ...]:
+        """The folder of the facts that were found."""
+        return ("prepared",)
 
 
 class Train(Order):
-    """Train one arm."""
+    """Train one arm with one seed."""
 
     do: Literal["train"] = "train"
     settings: RunSettings
     run: str
-    """Its folder under the root."""
+    """Folder of the run."""
     resume: bool = False
-    """Continue the run that the folder holds."""
+    """Continue what lies there."""
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -63,9 +72,9 @@ class Train(Order):
         return (self.run,)
 
     @property
-    def output(self) -> str:
+    def outputs(self) -> tuple[str, ...]:
         """The run's folder."""
-        return self.run
+        return (self.run,)
 
     @property
     def folder(self) -> RunFolder:
@@ -77,21 +86,48 @@ class Train(Order):
         return self.model_copy(update={"resume": self.folder.is_begun})
 
 
-class Draw(Order):
-    """Draw the same pictures with the base and with every finished arm."""
+class Subject(BaseModel):
+    """Who draws: the base, or an arm trained with a seed."""
 
-    do: Literal["draw"] = "draw"
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    run: str | None
+    """Folder of the run; absent for the base."""
+    on_full_base: bool
+    """Whether its held-out loss on the unquantized base is to be measured: its run's is not."""
+    key: str
+    """Hash over all that the examination depends on."""
+
+
+class Examine(Order):
+    """Draw with every subject, measure what only the unquantized base tells, score the pictures."""
+
+    do: Literal["examine"] = "examine"
     settings: RunSettings
-    """Of any arm: all share the base model and where to compute."""
+    """Of any arm: all share the base model, the held-out pictures and where to compute."""
     pictures: PictureSettings
-    adapters: dict[str, Path]
-    """Adapter file of each arm."""
-    folder: Path
-    """Where the pictures go, one folder per arm."""
+    scoring: ScoringSettings
+    subjects: tuple[Subject, ...]
+    reference_key: str
+    writes_reference: bool
+    """Whether to write down what the pictures are set against: one order of several does."""
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The runs whose adapters draw, and what has been drawn by them."""
+        runs = tuple(subject.run for subject in self.subjects if subject.run is not None)
+        return (*runs, *(drawn_folder(subject.name) for subject in self.subjects))
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """A folder for each subject, with its pictures, features and measurements."""
+        drawn = tuple(drawn_folder(subject.name) for subject in self.subjects)
+        return (*drawn, drawn_folder(REFERENCE)) if self.writes_reference else drawn
 
 
-AnyOrder = Annotated[Prepare | Train | Draw, Field(discriminator="do")]
-ORDERS: TypeAdapter[Prepare | Train | Draw] = TypeAdapter(AnyOrder)
+AnyOrder = Annotated[Prepare | Train | Examine, Field(discriminator="do")]
+ORDERS: TypeAdapter[Prepare | Train | Examine] = TypeAdapter(AnyOrder)
 
 
 def encode_progress(record: StageProgress | StepRecord) -> str:

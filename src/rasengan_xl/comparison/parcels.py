@@ -47,8 +47,8 @@ def unpack(packed: IO[bytes], root: Path) -> None:
         ) from error
 
 
-def unpack_in_place(packed: IO[bytes], root: Path, name: str) -> None:
-    """Put a packed folder in the place of the one that lies there: whole, or not at all.
+def unpack_in_place(packed: IO[bytes], root: Path, names: Iterable[str]) -> None:
+    """Put packed folders in the place of those that lie there: each whole, or not at all.
 
     Raises:
         DamagedFileError: It was cut short, or names a place outside.
@@ -59,12 +59,15 @@ def unpack_in_place(packed: IO[bytes], root: Path, name: str) -> None:
     aside = Path(tempfile.mkdtemp(prefix=".arriving-", dir=root))
     try:
         unpack(packed, aside / "new")
-        arrived, target = aside / "new" / name, root / name
-        if not arrived.exists():  # the work wrote nothing
-            return
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with suppress(FileNotFoundError):
-            target.rename(aside / "old")
-        arrived.rename(target)
+        for number, name in enumerate(names):
+            if (aside / "new" / name).exists():  # else the work did not come so far
+                _swap(aside / "new" / name, root / name, aside / f"old-{number}")
     finally:
         shutil.rmtree(aside)
+
+
+def _swap(arrived: Path, target: Path, old: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with suppress(FileNotFoundError):
+        target.rename(old)
+    arrived.rename(target)

@@ -98,7 +98,6 @@ class Bench:
                 reason=str(failure), by_user=failure.by_user, lost=failure.lost, said=said
             )
         # What was written is of use also where the work failed: it can be continued, or explains.
-        if order.output is not None:
-            for piece in pack(order.root, [order.output]):
-                yield "piece", piece
+        for piece in pack(order.root, order.outputs):
+            yield "piece", piece
         yield "outcome", outcome.model_dump_json()

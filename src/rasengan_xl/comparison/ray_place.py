@@ -123,8 +123,8 @@ class RayPlace:
             yield StageProgress(stage="wait for a machine", done=1, total=1)
             with tempfile.TemporaryFile() as output:
                 outcome = yield from self._listen(bench, output, stop)
-                if order.output is not None and output.tell():
-                    unpack_in_place(output, order.root, order.output)
+                if output.tell():
+                    unpack_in_place(output, order.root, order.outputs)
             self._wait(bench.leave.remote(), stop.hurried)
         finally:
             self._ray.kill(bench)  # its worker sees that nobody listens, and ends

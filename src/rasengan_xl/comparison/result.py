@@ -8,8 +8,6 @@ from rasengan_xl.runs.folder import write_whole
 from rasengan_xl.runs.records import DatasetFacts, Machine, PeakMemory, Record, RunSummary
 
 RESULT_FILE = "comparison.json"
-BASE = "base"
-"""What the base model without adapter is called, beside the names of the arms."""
 
 
 class CheckpointPoint(Record):

@@ -1,6 +1,7 @@
 """Carry out many jobs at once, one in each slot of a place, and tell of all in one stream."""
 
 import queue
+import time
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import closing
@@ -51,6 +52,8 @@ class JobEnded:
 
     job: str
     attempts: int
+    seconds: float
+    """Of the last attempt, from the start of its worker."""
     reason: str | None = None
     """Why it failed, in one line; None when it did not."""
     by_user: bool = False
@@ -127,6 +130,7 @@ def _attempt(job: Job, place: Place, slot: int, stop: Stop) -> Iterator[JobEvent
     """Try a job until it ends by itself, or has been lost too often."""
     order = job.order
     for attempt in range(1, _ATTEMPTS + 1):
+        started = time.monotonic()
         try:
             with closing(place.carry_out(order, slot, job.log, stop)) as records:
                 for record in records:
@@ -135,20 +139,22 @@ def _attempt(job: Job, place: Place, slot: int, stop: Stop) -> Iterator[JobEvent
             if stop.asked.is_set():
                 return
             if not failure.lost or attempt == _ATTEMPTS:
-                yield _failed(job, attempt, failure)
+                yield _failed(job, attempt, time.monotonic() - started, failure)
                 return
             order = order.after_loss()
             resumed = isinstance(order, Train) and order.resume
             yield JobRetried(job=job.name, reason=str(failure), resumed=resumed)
         else:
-            yield JobEnded(job=job.name, attempts=attempt)
+            seconds = time.monotonic() - started
+            yield JobEnded(job=job.name, attempts=attempt, seconds=seconds)
             return
 
 
-def _failed(job: Job, attempts: int, failure: WorkerFailedError) -> JobEnded:
+def _failed(job: Job, attempts: int, seconds: float, failure: WorkerFailedError) -> JobEnded:
     return JobEnded(
         job=job.name,
         attempts=attempts,
+        seconds=seconds,
         reason=str(failure),
         by_user=failure.by_user,
         lost=failure.lost,

@@ -12,54 +12,32 @@ import time
 from collections.abc import Iterator
 from typing import TextIO
 
-from rasengan_xl.adapters.attach import check_targets
+from rasengan_xl.comparison.examine import examine_subjects
 from rasengan_xl.comparison.orders import (
     ORDERS,
-    Draw,
+    Examine,
     Prepare,
     Train,
     encode_error,
     encode_progress,
 )
-from rasengan_xl.comparison.pictures import draw_comparison
+from rasengan_xl.comparison.prepare import prepare_arms
 from rasengan_xl.comparison.stopping import SECONDS_TO_SAVE
-from rasengan_xl.dataset.encoded import encode_dataset
-from rasengan_xl.errors import USER_ERROR_STATUS, AdapterError, DeviceError, RasenganError
+from rasengan_xl.errors import USER_ERROR_STATUS, RasenganError
 from rasengan_xl.runs.records import StageProgress, StepRecord
-from rasengan_xl.sdxl.components import load_unet_shape
-from rasengan_xl.sdxl.compute import choose_compute
-from rasengan_xl.sdxl.model_folder import find_model
-from rasengan_xl.sdxl.noise_schedule import load_noise_schedule
 from rasengan_xl.training.interruption import SIGNALS, Stopped, stop_on_interrupt
-from rasengan_xl.training.optimizer import check_optimizer
 from rasengan_xl.training.run import run_training
 
 
-def carry_out(order: Prepare | Train | Draw) -> Iterator[StageProgress | StepRecord]:
+def carry_out(order: Prepare | Train | Examine) -> Iterator[StageProgress | StepRecord]:
     """Do what an order says, yielding progress."""
     match order:
         case Prepare():
-            yield from _prepare(order)
+            yield from prepare_arms(order)
         case Train():
             yield from run_training(order.settings, order.folder, resume=order.resume)
-        case Draw():
-            yield from draw_comparison(order)
-
-
-def _prepare(order: Prepare) -> Iterator[StageProgress]:
-    """Find what would stop any arm before the first begins; encode each dataset once."""
-    for name, settings in order.arms.items():
-        compute = choose_compute(settings.compute)
-        model = find_model(settings.base_model, settings.base_revision)
-        load_noise_schedule(model, zero_terminal_snr=settings.objective.zero_terminal_snr)
-        try:
-            check_optimizer(settings.training, compute.device)
-            check_targets(load_unet_shape(model), settings.adapter.targets)
-        except (AdapterError, DeviceError) as error:
-            raise type(error)(f"arms.{name}: {error}") from error
-    for settings in order.arms.values():  # what an earlier arm encoded comes from the cache
-        model = find_model(settings.base_model, settings.base_revision)
-        yield from encode_dataset(settings, model, choose_compute(settings.compute))
+        case Examine():
+            yield from examine_subjects(order)
 
 
 def main() -> None:

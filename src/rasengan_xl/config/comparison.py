@@ -1,32 +1,41 @@
 """Turn a comparison file into arms: a base recipe, and named variations laid over it."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
+from rasengan_xl.config.comparison_settings import ComparisonSettings
+from rasengan_xl.config.designs import refuse_other_than_one_factor
 from rasengan_xl.config.recipe import (
     Tree,
     as_table,
     lay_over,
+    names_to_extend,
     parse_override,
     read_toml,
     resolve_extends,
     validate_run,
 )
-from rasengan_xl.config.settings import ComparisonSettings, RunSettings
+from rasengan_xl.config.settings import RunSettings
 from rasengan_xl.config.shipped import COMPARISONS, find_recipe
 from rasengan_xl.config.wording import describe_errors
 from rasengan_xl.errors import RecipeError
 
-_OWN_KEYS = frozenset({"name", "varies", "arms", "pictures"})
+_MEASURED_ON = ("base_", "dataset.", "caption.", "evaluation.", "objective.zero_terminal_snr")
+_NOT_MEASURED_ON = frozenset({"caption.dropout", "caption.null", "evaluation.checkpoint_pictures"})
+_OWN_KEYS = frozenset({*ComparisonSettings.model_fields} - {"arms"})
 
 
 def load_comparison(name: str, overrides: Sequence[str] = ()) -> ComparisonSettings:
     """Read a comparison, lay the overrides over it, and resolve every arm.
 
     An override of a run's key (`base_model=...`) holds for every arm, `arms.NAME.key=...` for
-    one, and `pictures.key=...` for the pictures.
+    one, and the comparison's own keys (`seeds=[0,1,2]`, `pictures.key=...`) for itself.
+
+    A comparison that `extends` another takes all its tables, and lays its own over them; recipes
+    that these extend are then looked up beside the file that was named.
 
     Args:
         name: A TOML file, or the name of a shipped comparison.
@@ -36,7 +45,7 @@ def load_comparison(name: str, overrides: Sequence[str] = ()) -> ComparisonSetti
         RecipeError: A key or value is not allowed, or arms differ in what `varies` omits.
     """
     file = find_recipe(name, COMPARISONS)
-    tree = read_toml(file)
+    tree = _read_with_what_it_extends(file)
     base = resolve_extends(tree.pop("base", {}), file)
     arms = {
         arm: resolve_extends(variation, file)
@@ -59,6 +68,9 @@ def load_comparison(name: str, overrides: Sequence[str] = ()) -> ComparisonSetti
     except ValidationError as error:
         raise RecipeError(f"{file}: {describe_errors(error, ComparisonSettings)}") from error
     _refuse_undeclared_differences(settings, str(file))
+    _refuse_different_measures(settings, str(file))
+    if settings.design == "one-factor":
+        refuse_other_than_one_factor(settings.arms)
     return settings
 
 
@@ -68,6 +80,18 @@ def differences(arms: dict[str, RunSettings]) -> dict[str, dict[str, Any]]:
     keys = next(iter(flat.values()))
     varying = [key for key in keys if any(values[key] != keys[key] for values in flat.values())]
     return {arm: {key: values[key] for key in varying} for arm, values in flat.items()}
+
+
+def _read_with_what_it_extends(file: Path, seen: tuple[Path, ...] = ()) -> Tree:
+    if file in seen:
+        raise RecipeError(f"{file}: extends itself by way of {seen[-1]}")
+    own = read_toml(file)
+    tree: Tree = {}
+    for name in names_to_extend(own, file):
+        below = find_recipe(name, COMPARISONS, near=file.parent)
+        lay_over(tree, _read_with_what_it_extends(below, (*seen, file)))
+    lay_over(tree, own)
+    return tree
 
 
 def _resolve_arm(base: Tree, variation: Tree, origin: str) -> RunSettings:
@@ -101,6 +125,16 @@ def _refuse_undeclared_differences(settings: ComparisonSettings, origin: str) ->
             raise RecipeError(
                 f"{origin}: the arms differ in {key}, which varies = {list(settings.varies)} "
                 "does not name: add it there, or make it equal"
+            )
+
+
+def _refuse_different_measures(settings: ComparisonSettings, origin: str) -> None:
+    """Arms are judged on the same base, held-out pictures, captions and noise, or not at all."""
+    for key in next(iter(differences(settings.arms).values())):
+        if key.startswith(_MEASURED_ON) and key not in _NOT_MEASURED_ON:
+            raise RecipeError(
+                f"{origin}: the arms differ in {key}: their losses and pictures could not be set "
+                "side by side; make it equal, or write a comparison for each"
             )
 
 

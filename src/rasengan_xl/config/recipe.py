@@ -64,16 +64,26 @@ def resolve_extends(tree: Tree, file: Path, seen: tuple[Path, ...] = ()) -> Tree
     if file in seen:
         raise RecipeError(f"{file}: extends itself by way of {seen[-1]}")
     own = dict(tree)
-    named = own.pop("extends", [])
-    names = [named] if isinstance(named, str) else named
-    if not _is_list_of_texts(names):
-        raise RecipeError(f"{file}: extends = {named!r}: write a recipe's name or a list of them")
     resolved: Tree = {}
-    for name in names:
+    for name in names_to_extend(own, file):
         other = find_recipe(name, RECIPES, near=file.parent)
         lay_over(resolved, resolve_extends(read_toml(other), other, (*seen, file)))
     lay_over(resolved, own)
     return resolved
+
+
+def names_to_extend(tree: Tree, file: Path) -> list[str]:
+    """Take the key `extends` out of a tree, and return the names that it gives, in order.
+
+    Args:
+        tree: Keys and values; changed.
+        file: Where they stand, for errors.
+    """
+    named = tree.pop("extends", [])
+    names = [named] if isinstance(named, str) else named
+    if not _is_list_of_texts(names):
+        raise RecipeError(f"{file}: extends = {named!r}: write a recipe's name or a list of them")
+    return names
 
 
 def lay_over(tree: Tree, upper: Tree) -> None:

@@ -4,7 +4,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from rasengan_xl.config.settings import PictureSettings
+from rasengan_xl.config.comparison_settings import PictureSettings
 from rasengan_xl.config.wording import describe_errors
 from rasengan_xl.errors import RecipeError
 

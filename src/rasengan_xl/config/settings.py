@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
-from rasengan_xl.config.dataset_settings import LATENT_MULTIPLE, CaptionSettings, DatasetSettings
+from rasengan_xl.config.dataset_settings import CaptionSettings, DatasetSettings
 from rasengan_xl.config.fields import Settings, Share
 from rasengan_xl.config.training_settings import ObjectiveSettings, TrainingSettings
 
@@ -49,8 +49,13 @@ class EvaluationSettings(Settings):
 
     pictures: PositiveInt = 64
     """Most held-out pictures used."""
-    timesteps: PositiveInt = 8
+    timesteps: PositiveInt = 10
     """Evenly spaced timesteps per picture, each with its own noise."""
+    tuning_pictures: NonNegativeInt = 0
+    """Held-out pictures, the first ones, set aside for choosing learning rates: no reported
+    figure is over them."""
+    split: Literal["reported", "tuning"] = "reported"
+    """Which of the held-out pictures a run is measured on."""
     checkpoint_pictures: NonNegativeInt = 16
     """Held-out pictures measured at each checkpoint, to keep the best one; 0: none."""
 
@@ -71,31 +76,3 @@ class RunSettings(Settings):
     training: TrainingSettings = TrainingSettings()
     compute: ComputeSettings = ComputeSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
-
-
-class PictureSettings(Settings):
-    """The pictures that show what base and adapters draw."""
-
-    prompts: Annotated[tuple[str, ...], Field(min_length=1)]
-    negative_prompt: str | None = None
-    """Absent: zeroed text, as SDXL was trained with."""
-    seeds: Annotated[tuple[NonNegativeInt, ...], Field(min_length=1)] = (0,)
-    """Each prompt is drawn once per seed; the seed fixes the first noise."""
-    sampler_steps: PositiveInt = 30
-    guidance: PositiveFloat = 5.0
-    """Scale of classifier-free guidance; 1 turns it off."""
-    size: Annotated[int, Field(ge=32, multiple_of=LATENT_MULTIPLE)] | None = None
-    """Side in pixels; absent: the resolution that was trained at."""
-    batch_size: PositiveInt = 1
-    """Pictures drawn at once."""
-
-
-class ComparisonSettings(Settings):
-    """A base recipe and named variations of it."""
-
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+$")]
-    varies: tuple[str, ...]
-    """Keys, or tables, in which arms may differ; any other difference is refused."""
-    arms: Annotated[dict[str, RunSettings], Field(min_length=1)]
-    """Each arm, resolved."""
-    pictures: PictureSettings

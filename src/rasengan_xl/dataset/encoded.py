@@ -111,12 +111,13 @@ def encode_dataset(
         source = yield from open_source(wanted, settings.caption.origin)
         plan = plan_pictures(source, wanted, settings.caption, settings.seed)
         train, held_out = split_held_out(plan.used, wanted.held_out_share, wanted.held_out_minimum)
+        held_out = _cut_alike_for_every_seed(held_out, settings)
     yield StageProgress(
         stage="plan the pictures", done=1, total=1, note=_tell_use(source, plan, len(held_out))
     )
     texts = sorted({EMPTY_WORDING, *(w for picture in plan.used for w in picture.wordings)})
     prompts, captions_encoded = yield from encode_wordings(texts, model, compute, ranks)
-    requests = [r for picture in plan.used for r in _requests(picture, wanted.background)]
+    requests = [r for picture in (*train, *held_out) for r in _requests(picture, wanted.background)]
     latents, crops_encoded = yield from encode_crops(requests, model, compute, ranks)
 
     def gather(planned: Sequence[PlannedPicture]) -> EncodedPictures:
@@ -140,6 +141,17 @@ def encode_dataset(
         captions_encoded=captions_encoded,
         crops_encoded=crops_encoded,
     )
+
+
+def _cut_alike_for_every_seed(
+    held_out: tuple[PlannedPicture, ...], settings: RunSettings
+) -> tuple[PlannedPicture, ...]:
+    """Cut held-out pictures as a run of seed 0 does: runs of any seed are measured on the same."""
+    if settings.seed == 0 or settings.dataset.crop != "random":
+        return held_out
+    pictures = tuple(planned.picture for planned in held_out)
+    only = Source(name="held out", revision=None, pictures=pictures)
+    return plan_pictures(only, settings.dataset, settings.caption, seed=0).used
 
 
 def _collect_facts(

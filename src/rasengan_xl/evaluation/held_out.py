@@ -1,18 +1,20 @@
 """Loss on held-out pictures over a fixed table of (picture, timestep, noise)."""
 
 import math
-from collections.abc import Generator
-from dataclasses import dataclass
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass, replace
 
 import torch
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+from jaxtyping import Int
 from torch import Tensor
 
 from rasengan_xl.adapters.attach import Adapter
 from rasengan_xl.config.settings import RunSettings
 from rasengan_xl.dataset.encoded import EncodedPictures
-from rasengan_xl.errors import DivergedError
+from rasengan_xl.errors import DatasetError, DivergedError
 from rasengan_xl.ranks import ALONE, Ranks
-from rasengan_xl.runs.records import HeldOutLoss, StageProgress, standard_error
+from rasengan_xl.runs.records import HeldOutLoss, StageProgress, TableLosses, standard_error
 from rasengan_xl.sdxl.compute import Compute
 from rasengan_xl.sdxl.draws import draw_noise
 from rasengan_xl.sdxl.noise_schedule import NoiseSchedule
@@ -39,6 +41,11 @@ class HeldOutTable:
     at_once: int
     """Entries per forward pass; as many as a training step has need no more memory."""
 
+    def chosen_timesteps(self) -> Int[Tensor, " timestep"]:
+        """Return the timesteps that every picture is measured at."""
+        schedule_length = len(self.objective.schedule.alpha_bars)
+        return ((torch.arange(self.timesteps) + 0.5) / self.timesteps * schedule_length).long()
+
     def batch(self, row: int) -> LatentBatch:
         """Return one picture at all its timesteps.
 
@@ -50,11 +57,10 @@ class HeldOutTable:
         prompt = pictures.prompt(picture.wordings[0])
         count, shape = self.timesteps, tuple(latent.shape)
         noise = [draw_noise(shape, "held out", picture.digest, i) for i in range(count)]
-        schedule_length = len(self.objective.schedule.alpha_bars)
         return LatentBatch(
             latents=latent.repeat(count, 1, 1, 1),
             noise=torch.stack(noise),
-            timesteps=((torch.arange(count) + 0.5) / count * schedule_length).long(),
+            timesteps=self.chosen_timesteps(),
             prompts=prompt.states.repeat(count, 1, 1),
             pooled_prompts=prompt.pooled.repeat(count, 1),
             size_numbers=torch.tensor([picture.crops[0].size_numbers]).repeat(count, 1),
@@ -64,9 +70,22 @@ class HeldOutTable:
 def build_table(
     pictures: EncodedPictures, schedule: NoiseSchedule, settings: RunSettings
 ) -> HeldOutTable:
-    """Build the table of some held-out pictures that the settings ask for."""
+    """Build the table of some held-out pictures that the settings ask for.
+
+    Raises:
+        DatasetError: The pictures set aside for tuning leave none to report on.
+    """
+    tuning = settings.evaluation.tuning_pictures
+    if tuning >= len(pictures):
+        raise DatasetError(
+            f"{len(pictures)} pictures are held out, of which evaluation.tuning_pictures = "
+            f"{tuning} leave none to report on: hold out more "
+            "(--set dataset.held_out_minimum=...), or tune on fewer"
+        )
+    on_tuning = settings.evaluation.split == "tuning"
+    rows = pictures.pictures[:tuning] if on_tuning else pictures.pictures[tuning:]
     return HeldOutTable(
-        pictures=pictures,
+        pictures=replace(pictures, pictures=rows),
         objective=plain_objective(schedule),
         timesteps=settings.evaluation.timesteps,
         at_once=settings.training.batch_size,
@@ -79,7 +98,7 @@ def measure_held_out_loss(
     most_pictures: int,
     compute: Compute,
     ranks: Ranks = ALONE,
-) -> Generator[StageProgress, None, HeldOutLoss]:
+) -> Generator[StageProgress, None, TableLosses]:
     """Measure the loss of base and adapted model on the same table.
 
     Args:
@@ -92,15 +111,27 @@ def measure_held_out_loss(
     Raises:
         DivergedError: A loss is not finite.
     """
-    adapted = yield from measure_losses(adapter, table, most_pictures, compute, ranks)
+    adapted = yield from measure_losses(adapter.unet, table, most_pictures, compute, ranks)
     with adapter.disabled():
-        base = yield from measure_losses(adapter, table, most_pictures, compute, ranks)
+        base = yield from measure_losses(adapter.unet, table, most_pictures, compute, ranks)
+    return TableLosses(
+        pictures=[picture.name for picture in table.pictures.pictures[: len(base)]],
+        digests=[picture.digest for picture in table.pictures.pictures[: len(base)]],
+        timesteps=table.chosen_timesteps().tolist(),
+        base=base,
+        adapted=adapted,
+    )
+
+
+def summarise_losses(losses: TableLosses) -> HeldOutLoss:
+    """Return means, standard errors over pictures, and the paired difference."""
+    base, adapted = (picture_means(rows) for rows in (losses.base, losses.adapted))
     differences = [a - b for a, b in zip(adapted, base, strict=True)]
     count = len(base)
     return HeldOutLoss(
         base=sum(base) / count,
         adapted=sum(adapted) / count,
-        n=count * table.timesteps,
+        n=count * len(losses.timesteps),
         base_standard_error=standard_error(base),
         adapted_standard_error=standard_error(adapted),
         difference=sum(differences) / count,
@@ -108,41 +139,53 @@ def measure_held_out_loss(
     )
 
 
+def picture_means(rows: Sequence[Sequence[float]]) -> list[float]:
+    """Return the mean over timesteps of each picture."""
+    return [sum(row) / len(row) for row in rows]
+
+
 def measure_losses(
-    adapter: Adapter, table: HeldOutTable, most_pictures: int, compute: Compute, ranks: Ranks
-) -> Generator[StageProgress, None, list[float]]:
+    unet: UNet2DConditionModel,
+    table: HeldOutTable,
+    most_pictures: int,
+    compute: Compute,
+    ranks: Ranks = ALONE,
+) -> Generator[StageProgress, None, list[list[float]]]:
     """Measure the model as it stands on the first pictures of a table; training is not changed.
 
     Returns:
-        The mean loss of each picture, in order.
+        For each picture, in order, its loss at every timestep.
 
     Raises:
         DivergedError: A loss is not finite.
     """
     count = min(most_pictures, len(table.pictures))
-    own: list[list[float]] = []
+    own: list[tuple[int, list[float]]] = []
     for row in range(ranks.rank, count, ranks.count):
-        own.append([row, _measure_row(adapter, table, row, compute)])
+        own.append((row, _measure_row(unet, table, row, compute)))
         yield StageProgress(stage="held-out loss", done=row + 1, total=count)
-    losses = [loss for _, loss in sorted(pair for pairs in ranks.gather(own) for pair in pairs)]
-    for row, loss in enumerate(losses):
-        if not math.isfinite(loss):
+    gathered = sorted((row, losses) for part in ranks.gather(own) for row, losses in part)
+    for row, losses in gathered:
+        if not all(map(math.isfinite, losses)):
             raise DivergedError(
-                f"held-out picture {table.pictures.pictures[row].name}: the loss is {loss}; "
-                "lower training.learning_rate, or use compute.precision = 'bf16' or 'fp32'"
+                f"held-out picture {table.pictures.pictures[row].name}: a loss is not finite "
+                f"({losses}); lower training.learning_rate, or use compute.precision = 'bf16' or "
+                "'fp32'"
             )
-    return losses
+    return [losses for _, losses in gathered]
 
 
 @torch.no_grad()
-def _measure_row(adapter: Adapter, table: HeldOutTable, row: int, compute: Compute) -> float:
-    was_training = adapter.unet.training
-    adapter.unet.eval()  # no adapter dropout
+def _measure_row(
+    unet: UNet2DConditionModel, table: HeldOutTable, row: int, compute: Compute
+) -> list[float]:
+    was_training = unet.training
+    unet.eval()  # no adapter dropout
     batch = table.batch(row)
     losses: list[Tensor] = []
     for start in range(0, table.timesteps, table.at_once):
         part = batch.part(start, start + table.at_once).to(compute.device)
         with compute.autocast():
-            losses.append(denoising_losses(adapter.unet, part, table.objective))
-    adapter.unet.train(was_training)
-    return torch.cat(losses).mean().item()
+            losses.append(denoising_losses(unet, part, table.objective))
+    unet.train(was_training)
+    return torch.cat(losses).tolist()

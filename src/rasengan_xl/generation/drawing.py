@@ -11,7 +11,7 @@ from diffusers.pipelines.stable_diffusion_xl.pipeline_stable_diffusion_xl import
 from PIL import Image
 from torch import Tensor
 
-from rasengan_xl.config.settings import PictureSettings
+from rasengan_xl.config.comparison_settings import PictureSettings
 from rasengan_xl.errors import DivergedError
 from rasengan_xl.sdxl.latents import decode_latents
 
@@ -30,38 +30,56 @@ def list_requests(settings: PictureSettings) -> list[Request]:
     return [Request(prompt, seed) for prompt in settings.prompts for seed in settings.seeds]
 
 
-def draw_pictures(
-    pipeline: StableDiffusionXLPipeline, settings: PictureSettings, size: int
-) -> Iterator[Image.Image]:
-    """Draw every request in order.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drawing:
+    """How pictures are drawn."""
 
-    Args:
-        pipeline: Base model, with or without an adapter on it.
-        settings: What to draw and how.
-        size: Side in pixels.
-    """
-    requests = list_requests(settings)
-    for start in range(0, len(requests), settings.batch_size):
-        yield from _draw(pipeline, requests[start : start + settings.batch_size], settings, size)
+    size: int
+    """Side in pixels."""
+    sampler_steps: int
+    guidance: float
+    negative_prompt: str | None
+    batch_size: int
+
+
+def describe_drawing(settings: PictureSettings, size: int) -> Drawing:
+    """Take from the settings how pictures are drawn, at the side `size` in pixels."""
+    return Drawing(
+        size=size,
+        sampler_steps=settings.sampler_steps,
+        guidance=settings.guidance,
+        negative_prompt=settings.negative_prompt,
+        batch_size=settings.batch_size,
+    )
+
+
+def draw_pictures(
+    pipeline: StableDiffusionXLPipeline, requests: Sequence[Request], drawing: Drawing
+) -> Iterator[Image.Image]:
+    """Draw every request in order, with the base model or the adapter that is on it."""
+    for start in range(0, len(requests), drawing.batch_size):
+        yield from draw_batch(pipeline, requests[start : start + drawing.batch_size], drawing)
 
 
 @torch.no_grad()
-def _draw(
-    pipeline: StableDiffusionXLPipeline,
-    requests: Sequence[Request],
-    settings: PictureSettings,
-    size: int,
+def draw_batch(
+    pipeline: StableDiffusionXLPipeline, requests: Sequence[Request], drawing: Drawing
 ) -> list[Image.Image]:
-    negative = settings.negative_prompt
+    """Draw some pictures at once.
+
+    Raises:
+        DivergedError: A picture came out not finite.
+    """
+    negative = drawing.negative_prompt
     draw = cast("Any", pipeline)  # its answer has one of two types, by an argument
     latents: Tensor = draw(
         prompt=[request.prompt for request in requests],
         negative_prompt=None if negative is None else [negative] * len(requests),
-        num_inference_steps=settings.sampler_steps,
-        guidance_scale=settings.guidance,
+        num_inference_steps=drawing.sampler_steps,
+        guidance_scale=drawing.guidance,
         generator=[torch.Generator().manual_seed(request.seed) for request in requests],
-        height=size,
-        width=size,
+        height=drawing.size,
+        width=drawing.size,
         output_type="latent",
     ).images
     return _decode(pipeline, latents)

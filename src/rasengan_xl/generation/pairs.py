@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rasengan_xl.adapters.files import begins_from_pure_noise, find_adapter
-from rasengan_xl.config.settings import ComputeSettings, PictureSettings
+from rasengan_xl.config.comparison_settings import PictureSettings
+from rasengan_xl.config.settings import ComputeSettings
 from rasengan_xl.errors import AdapterError
-from rasengan_xl.generation.drawing import draw_pictures, list_requests
+from rasengan_xl.generation.drawing import describe_drawing, draw_pictures, list_requests
 from rasengan_xl.generation.pipeline import MemorySavings, adapted, load_pipeline
 from rasengan_xl.generation.png import save_picture, side_by_side
 from rasengan_xl.runs.folder import RunFolder
@@ -97,10 +98,11 @@ def draw_pairs(
     )
     native = pipeline.default_sample_size * pipeline.vae_scale_factor
     size = pictures.size or ground.resolution or native
-    bases = list(draw_pictures(pipeline, pictures, size))
+    requests, drawing = list_requests(pictures), describe_drawing(pictures, size)
+    bases = list(draw_pictures(pipeline, requests, drawing))
     with adapted(pipeline, file, zero_terminal_snr=ground.zero_terminal_snr):
-        drawn = draw_pictures(pipeline, pictures, size)
-        rows = zip(list_requests(pictures), bases, drawn, strict=True)
+        drawn = draw_pictures(pipeline, requests, drawing)
+        rows = zip(requests, bases, drawn, strict=True)
         for number, (request, base, tuned) in enumerate(rows):
             described = {
                 "prompt": request.prompt,

@@ -1,7 +1,12 @@
-"""Under what conditions the figures came about: the dataset and the machine, term by term."""
+"""Under what conditions the figures came about: dataset, machine and software, term by term."""
 
-from rasengan_xl.report.numbers import write_count
+from rasengan_xl.comparison.result import Comparison
+from rasengan_xl.report.numbers import write_count, write_digits
+from rasengan_xl.report.settings import flatten, write_setting
 from rasengan_xl.runs.records import DatasetFacts, Machine
+
+PICTURE_KEYS = ("sampler_steps", "guidance", "size")
+"""Settings that are named above the pictures; all of them stand at the end of the page."""
 
 
 def list_dataset_facts(dataset: DatasetFacts | None) -> dict[str, str]:
@@ -36,6 +41,41 @@ def list_machine_facts(machine: Machine | None) -> dict[str, str]:
         "platform": machine.platform,
         "python": machine.python,
         "commit of the code": machine.commit or "not run from a checkout",
+    }
+
+
+def list_work_facts(comparison: Comparison) -> dict[str, str]:
+    """Describe how the work was done: side by side, how fast the device is, shared phases."""
+    facts = {"runs side by side": str(comparison.jobs)}
+    if probe := comparison.probe:
+        facts["matrix products"] = (
+            f"{write_digits(probe.teraflops_per_second)} TFLOP/s ({probe.precision}, side "
+            f"{probe.side}, the most in {probe.seconds:g} s)"
+        )
+    for peak in comparison.memory:
+        facts[f"peak memory to {peak.phase}"] = f"{peak.allocated_gib:.2f} GiB ({peak.kind})"
+    for encoder in comparison.encoders:
+        identity = f", {encoder.identity[:12]}" if encoder.identity else ", absent"
+        facts[f"encoder {encoder.key}"] = f"{encoder.name}{identity}"
+    return facts
+
+
+def describe_drawing(comparison: Comparison) -> str:
+    """Say how the pictures were drawn."""
+    settings = comparison.picture_settings
+    shown = [key for key in PICTURE_KEYS if settings.get(key) is not None]
+    how = ", ".join(f"{key.replace('_', ' ')} {write_setting(settings[key])}" for key in shown)
+    return (
+        "Every prompt of the comparison is here and none was picked; each was drawn once, and all "
+        "pictures of a row start from the same noise, that of the picture seed beside the prompt."
+        + (f" {how[:1].upper()}{how[1:]}." if how else "")
+    )
+
+
+def list_plain(settings: dict[str, object]) -> dict[str, str]:
+    """Write out settings by their dotted keys; prompts stand beside their pictures."""
+    return {
+        key: write_setting(value) for key, value in flatten(settings).items() if key != "prompts"
     }
 
 

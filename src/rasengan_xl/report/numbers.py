@@ -1,12 +1,15 @@
 """How a figure is written for people: rounded, with its unit, never in exponents."""
 
 import math
+from collections.abc import Sequence
 
 MISSING = "\N{EN DASH}"
 """Stands where an arm has no figure."""
-PLUS_MINUS = "\N{PLUS-MINUS SIGN}"
 _MINUS = "\N{MINUS SIGN}"
+_SPACE = "\N{NO-BREAK SPACE}"
+_TIMES = "\N{MULTIPLICATION SIGN}"
 _COUNT_UNITS = ((1e9, "B"), (1e6, "M"), (1e3, "k"))
+_FLOP_UNITS = ((1e15, "PFLOP"), (1e12, "TFLOP"), (1e9, "GFLOP"), (1e6, "MFLOP"))
 _BYTE_UNITS = ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
 
 
@@ -20,14 +23,30 @@ def write_counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
-def write_n(*numbers: int) -> str:
+def write_sample(pictures: int, seeds: int) -> str:
+    """Write what a figure is over: n = 64 pictures times 3 seeds."""
+    parts = [write_counted(pictures, "picture")] if pictures else []
+    parts.append(write_counted(seeds, "seed"))
+    joined = [part.replace(" ", _SPACE) for part in parts]
+    return f"n{_SPACE}={_SPACE}" + f" {_TIMES}{_SPACE}".join(joined)
+
+
+def write_seed_counts(counts: Sequence[int]) -> str:
+    """Write over how many seeds figures are, where they differ in it: n = 2 to 3 seeds."""
+    few, many = min(counts), max(counts)
+    return (
+        write_sample(0, many) if few == many else f"n{_SPACE}={_SPACE}{few} to {many}{_SPACE}seeds"
+    )
+
+
+def write_n(number: int) -> str:
     """Write the size of a sample so that no line breaks within it: n = 256."""
-    return "n\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}" + ", ".join(map(write_count, numbers))
+    return f"n{_SPACE}={_SPACE}{write_count(number)}"
 
 
-def write_compact(number: int) -> str:
+def write_compact(number: float) -> str:
     """Write a large number with three digits: 23.2 M."""
-    return _with_unit(number, _COUNT_UNITS) or str(number)
+    return _with_unit(number, _COUNT_UNITS) or f"{number:g}"
 
 
 def write_bytes(number: int) -> str:
@@ -35,57 +54,101 @@ def write_bytes(number: int) -> str:
     return _with_unit(number, _BYTE_UNITS) or f"{number} B"
 
 
+def write_rate(rate: float) -> str:
+    """Write a learning rate in full: 0.00003."""
+    return f"{rate:.12f}".rstrip("0").rstrip(".")
+
+
+def write_flops(number: float) -> str:
+    """Write an amount of arithmetic: 21.3 TFLOP."""
+    return _with_unit(number, _FLOP_UNITS) or f"{number:g} FLOP"
+
+
 def write_share(share: float) -> str:
     """Write a part of a whole: 0.0090 is 0.90 %."""
-    return f"{_three_digits(share * 100)} %" if share else "0 %"
+    return f"{write_digits(share * 100)}{_SPACE}%" if share else f"0{_SPACE}%"
 
 
-def write_gib(gib: float) -> str:
-    """Write memory with two decimals: 6.10 GiB."""
-    return f"{gib:,.2f} GiB"
-
-
-def write_seconds(seconds: float) -> str:
-    """Write a duration with three digits: 0.138 s."""
-    return f"{_three_digits(seconds)} s"
-
-
-def write_seconds_range(low: float, high: float) -> str:
-    """Write two durations that share a unit: 0.131 to 0.150 s."""
-    return f"{_three_digits(low)} to {_three_digits(high)} s"
+def write_duration(seconds: float) -> str:
+    """Write a duration in the units that people tell time in: 42.1 s, 3 min 20 s, 2 h 5 min."""
+    if seconds < 60:
+        return f"{write_digits(seconds)}{_SPACE}s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes}{_SPACE}min {rest}{_SPACE}s"
+    return f"{minutes // 60}{_SPACE}h {minutes % 60}{_SPACE}min"
 
 
 def write_times(ratio: float) -> str:
     """Write how many times as much: 1.92, with the multiplication sign."""
-    return f"{ratio:.2f}\N{MULTIPLICATION SIGN}"
+    return f"{ratio:.2f}{_TIMES}"
 
 
-def write_loss(loss: float) -> str:
-    """Write a loss with four decimals, more only where they would all be nought."""
-    return _signed(loss, 4 if not 0 < abs(loss) < 0.01 else _decimals(loss, digits=3))
+def write_p_value(p_value: float | None) -> str:
+    """Write a p-value; below a thousandth only that it is."""
+    if p_value is None:
+        return ""
+    equals = f"p{_SPACE}="
+    return f"p{_SPACE}<{_SPACE}0.001" if p_value < 0.001 else f"{equals}{_SPACE}{p_value:.3f}"
 
 
-def write_error(error: float) -> str:
-    """Write a standard error with two digits."""
-    return f"{PLUS_MINUS} {error:.{_decimals(error, digits=2)}f}"
+def write_value(value: float, unit: str = "", reach: float | None = None) -> str:
+    """Write a value to the decimals that its interval supports.
+
+    Args:
+        value: What was measured.
+        unit: Stands behind it.
+        reach: Half the width of its interval, if it has one.
+    """
+    return _with(f"{_signed(value, choose_decimals(value, reach))}", unit)
 
 
-def write_with_error(value: float, error: float) -> str:
-    """Write a value to the decimals that its standard error supports."""
-    decimals = _decimals(error, digits=2) if error else 4
-    return f"{_signed(value, decimals)} {PLUS_MINUS} {error:.{decimals}f}"
+def write_difference(value: float, unit: str = "", reach: float | None = None) -> str:
+    """Write a difference with its sign, whichever it is."""
+    written = write_value(value, unit, reach)
+    return f"+{written}" if value > 0 else written
 
 
-def _with_unit(number: int, units: tuple[tuple[float, str], ...]) -> str | None:
+def write_interval(low: float | None, high: float | None, unit: str = "") -> str:
+    """Write an interval in brackets; where there is none, say nothing."""
+    if low is None or high is None:
+        return ""
+    decimals = choose_decimals((low + high) / 2, (high - low) / 2)
+    ends = f"[{_signed(low, decimals)}, {_signed(high, decimals)}]".replace(" ", _SPACE)
+    return _with(ends, unit)
+
+
+def choose_decimals(value: float, reach: float | None) -> int:
+    """Return the decimals that an interval supports; of a bare value, three or four digits.
+
+    An interval's first digit is enough, unless it is so small that rounding would change it much.
+    """
+    if reach:
+        decimals = min(6, _decimals(reach, digits=2 if f"{reach:e}"[0] in "12" else 1))
+        return min(2, decimals) if abs(value) >= 1 and reach >= 0.005 else decimals
+    return min(6, _decimals(value, digits=3 if abs(value) >= 1 else 4))
+
+
+def half_width(low: float | None, high: float | None) -> float | None:
+    """Return how far an interval reaches to one side."""
+    return None if low is None or high is None else (high - low) / 2
+
+
+def write_digits(value: float) -> str:
+    """Write a value with three digits."""
+    return f"{value:,.{_decimals(value, digits=3)}f}"
+
+
+def _with(text: str, unit: str) -> str:
+    return f"{text}{_SPACE}{unit}" if unit else text
+
+
+def _with_unit(number: float, units: tuple[tuple[float, str], ...]) -> str | None:
     for size, unit in units:
         # 999,950 would round to "1000 k"; it is written as "1.00 M".
         if number >= size * 0.9995:
-            return f"{_three_digits(number / size)} {unit}"
+            return f"{write_digits(number / size)}{_SPACE}{unit}"
     return None
-
-
-def _three_digits(value: float) -> str:
-    return f"{value:,.{_decimals(value, digits=3)}f}"
 
 
 def _decimals(value: float, digits: int) -> int:
@@ -97,4 +160,6 @@ def _decimals(value: float, digits: int) -> int:
 
 
 def _signed(value: float, decimals: int) -> str:
-    return f"{value:,.{decimals}f}".replace("-", _MINUS)
+    text = f"{value:,.{decimals}f}"
+    nought = not any(digit in text for digit in "123456789")
+    return text.lstrip("-") if nought else text.replace("-", _MINUS)

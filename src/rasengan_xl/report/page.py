@@ -1,39 +1,51 @@
 """One self-contained HTML page of a comparison, from its numbers and pictures alone."""
 
-import base64
-import hashlib
 from collections.abc import Mapping
-from importlib import resources
 from pathlib import Path
-
-from jinja2 import Environment, PackageLoader, StrictUndefined, Template
+from typing import Any
 
 from rasengan_xl.comparison.result import Comparison
-from rasengan_xl.report.facts import list_dataset_facts, list_machine_facts
-from rasengan_xl.report.figures import make_figures
-from rasengan_xl.report.pictures import LONGEST_SIDE, collect_pictures
-from rasengan_xl.report.reading import LossHistory, read_comparison, read_losses
-from rasengan_xl.report.settings import flatten, group_shared, list_differences, write_setting
-from rasengan_xl.report.table import make_rows
-from rasengan_xl.report.wording import (
-    CAVEAT,
-    describe_comparison,
-    describe_pictures,
-    describe_traces,
-    list_findings,
+from rasengan_xl.report.accounts import describe_comparison, describe_progress, list_incidents
+from rasengan_xl.report.answer import write_answer
+from rasengan_xl.report.arms import find_primary, place_arms
+from rasengan_xl.report.data_tables import DataTable, write_tables
+from rasengan_xl.report.extras import (
+    describe_trial,
+    list_at_equal_time,
+    list_both_bases,
+    list_sizes,
 )
+from rasengan_xl.report.facts import (
+    describe_drawing,
+    list_dataset_facts,
+    list_machine_facts,
+    list_plain,
+    list_work_facts,
+)
+from rasengan_xl.report.listings import list_everything
+from rasengan_xl.report.loss_charts import draw_losses, list_losses
+from rasengan_xl.report.measure_table import group_measures, tabulate_measures
+from rasengan_xl.report.numbers import write_rate
+from rasengan_xl.report.pareto import draw_tradeoffs
+from rasengan_xl.report.pictures import LONGEST_SIDE, collect_nearest, collect_wall
+from rasengan_xl.report.reading import LossHistory, read_comparison, read_histories
+from rasengan_xl.report.sameness import LETTERS, compare_traces
+from rasengan_xl.report.settings import group_shared, list_differences
+from rasengan_xl.report.strata_chart import draw_strata, list_strata
+from rasengan_xl.report.svg import Chart
+from rasengan_xl.report.templates import render
+from rasengan_xl.report.verdict_chart import draw_verdicts
+from rasengan_xl.report.verdict_table import make_verdict_table, tabulate_verdicts
 from rasengan_xl.runs.folder import write_whole
 
 REPORT_FILE = "report.html"
-COLOURS = 8
-"""Arms beyond these share a colour with an earlier one; see `page.css`."""
 
 
 def write_report(folder: Path) -> Path:
-    """Write the page of a comparison into its folder, whole or not at all.
+    """Write the page of a comparison and its tables into its folder, each whole or not at all.
 
     Args:
-        folder: Holds `comparison.json`, the pictures, and a folder per arm.
+        folder: Holds `comparison.json`, the pictures, and a folder per run.
 
     Returns:
         The page, which needs no other file.
@@ -42,68 +54,100 @@ def write_report(folder: Path) -> Path:
         OutputError: `comparison.json` is missing or malformed.
     """
     comparison = read_comparison(folder)
-    histories = {arm.name: read_losses(folder / arm.run) for arm in comparison.arms}
+    histories = read_histories(comparison, folder)
+    charts = draw_charts(comparison, histories)
+    write_tables(list_tables(comparison, histories, charts), folder)
     file = folder / REPORT_FILE
-    write_whole(file, render_page(comparison, histories, folder))
+    write_whole(file, render_page(comparison, charts, folder))
     return file
 
 
-def render_page(comparison: Comparison, histories: Mapping[str, LossHistory], folder: Path) -> str:
+def draw_charts(
+    comparison: Comparison, histories: Mapping[str, LossHistory]
+) -> dict[str, list[Chart]]:
+    """Draw everything that the figures allow, by the part of the page it stands in."""
+    strata, verdicts = draw_strata(comparison), draw_verdicts(comparison)
+    return {
+        "tradeoffs": draw_tradeoffs(comparison),
+        "verdicts": [verdicts] if verdicts else [],
+        "losses": draw_losses(comparison, histories),
+        "strata": [strata] if strata else [],
+    }
+
+
+def list_tables(
+    comparison: Comparison,
+    histories: Mapping[str, LossHistory],
+    charts: Mapping[str, list[Chart]],
+) -> list[DataTable]:
+    """List every figure of the page, as the tables that lie beside it."""
+    tables = [
+        tabulate_measures(comparison.measures),
+        tabulate_verdicts(comparison),
+        list_strata(comparison),
+        *list_everything(comparison),
+        list_losses(comparison, histories),
+        *(chart.table for part in charts.values() for chart in part),
+    ]
+    return list({table.name: table for table in tables}.values())
+
+
+def render_page(comparison: Comparison, charts: Mapping[str, list[Chart]], folder: Path) -> str:
     """Return the page of a comparison.
 
     Args:
         comparison: The numbers.
-        histories: By the name of the arm.
+        charts: What `draw_charts` made of them.
         folder: What the paths of the pictures are relative to.
     """
-    arms = comparison.arms
-    script = _read_asset("page.js")
-    return _load_template().render(
+    return render(
+        "page.html.jinja",
+        title=comparison.name,
         comparison=comparison,
-        arms=arms,
-        failed=[arm for arm in arms if arm.status == "failed"],
-        colours=COLOURS,
-        lede=describe_comparison(comparison),
-        grid=collect_pictures(comparison, folder),
+        charts=charts,
         longest_side=LONGEST_SIDE,
-        how_drawn=describe_pictures(comparison),
-        differences=list_differences(arms),
-        rows=make_rows(arms),
-        findings=list_findings(arms),
-        caveat=CAVEAT,
-        traces=describe_traces(arms),
-        figures=make_figures(arms, histories),
-        shared=group_shared(arms),
-        # Prompts stand beside their pictures.
-        picture_facts={
-            key: write_setting(value)
-            for key, value in flatten(comparison.picture_settings).items()
-            if key != "prompts"
-        },
-        dataset_facts=list_dataset_facts(comparison.dataset),
-        machine_facts=list_machine_facts(comparison.machine),
-        packages=comparison.machine.packages if comparison.machine else {},
-        style=_read_asset("page.css"),
-        script=script,
-        script_hash=_hash_script(script),
+        **_collect_evidence(comparison, folder),
+        **_collect_conditions(comparison),
     )
 
 
-def _load_template() -> Template:
-    return Environment(
-        loader=PackageLoader("rasengan_xl.report", "template"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    ).get_template("page.html.jinja")
+def _collect_evidence(comparison: Comparison, folder: Path) -> dict[str, Any]:
+    primary = find_primary(comparison)
+    time, at_time = list_at_equal_time(comparison)
+    return {
+        "answer": write_answer(comparison),
+        "lede": describe_comparison(comparison),
+        "progress": describe_progress(comparison),
+        "places": place_arms(comparison),
+        "primary": primary,
+        "wall": collect_wall(comparison, folder),
+        "how_drawn": describe_drawing(comparison),
+        "groups": group_measures(comparison.measures),
+        "has_base": any(measure.base for measure in comparison.measures),
+        "verdicts": make_verdict_table(comparison),
+        "sizes": {arm.name: list_sizes(arm) for arm in comparison.arms},
+        "both_bases": list_both_bases(comparison),
+        "time": time,
+        "at_time": at_time,
+        "sweep": {
+            name: [(write_rate(t.learning_rate), describe_trial(t), t.chosen) for t in trials]
+            for name, trials in comparison.sweep.items()
+        },
+        "nearest": collect_nearest(comparison, folder),
+    }
 
 
-def _read_asset(name: str) -> str:
-    return (resources.files("rasengan_xl.report") / "template" / name).read_text(encoding="utf-8")
-
-
-def _hash_script(script: str) -> str:
-    """Return what the page's security policy calls its own script, so that no other can run."""
-    digest = hashlib.sha256(script.encode("utf-8")).digest()
-    return f"sha256-{base64.b64encode(digest).decode('ascii')}"
+def _collect_conditions(comparison: Comparison) -> dict[str, Any]:
+    return {
+        "differences": list_differences(comparison.arms),
+        "shared": group_shared(comparison.arms),
+        "traces": compare_traces(comparison.arms, comparison.seeds),
+        "letters": LETTERS,
+        "incidents": list_incidents(comparison),
+        "machine_facts": list_machine_facts(comparison.machine),
+        "packages": comparison.machine.packages if comparison.machine else {},
+        "dataset_facts": list_dataset_facts(comparison.dataset),
+        "work_facts": list_work_facts(comparison),
+        "picture_facts": list_plain(comparison.picture_settings),
+        "scoring_facts": list_plain(comparison.scoring_settings),
+    }

@@ -1,4 +1,4 @@
-"""The pictures of a comparison as data URIs, base beside each arm."""
+"""The pictures of a comparison as data URIs: base beside each arm, for each training seed."""
 
 import base64
 import io
@@ -7,79 +7,119 @@ from pathlib import Path
 
 from PIL import Image
 
-from rasengan_xl.comparison.result import BASE, Comparison
+from rasengan_xl.comparison.result import ArmResult, Comparison, NearestPicture, PictureRow
+from rasengan_xl.config.comparison_settings import BASE
 
 PIXELATED_BELOW = 256
 """Pictures whose longer side is shorter than this are embedded as they are and shown enlarged,
 with hard pixels: smoothing would invent detail."""
 LONGEST_SIDE = 1024
-"""Larger pictures are embedded at this size; the page shows them at 512 at most."""
+"""Larger pictures are embedded at this size."""
 WEBP_QUALITY = 90
 _PNG = "data:image/png;base64,"
 _WEBP = "data:image/webp;base64,"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Cell:
-    """One picture of the grid, or why there is none."""
+class Picture:
+    """One picture, or why there is none."""
 
-    column: str
     uri: str | None = None
     width: int = 0
     height: int = 0
     reason: str | None = None
+    seed: int | None = None
+    """Training seed of the run that drew it; absent: the base, which was not trained."""
 
     @property
     def pixelated(self) -> bool:
         """Whether the picture is small enough to be shown enlarged."""
         return max(self.width, self.height) < PIXELATED_BELOW
 
+    @property
+    def reencoded(self) -> bool:
+        """Whether it is embedded in another form than its file's."""
+        return self.uri is not None and self.uri.startswith(_WEBP)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One prompt and seed: the base's picture first, then every arm's."""
+    """One prompt from one first noise: by column, a picture for each training seed."""
 
     prompt: str
     seed: int
-    cells: list[Cell]
+    cells: dict[str, list[Picture]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Grid:
+class Wall:
     """All pictures: a row a prompt, a column for the base and for every arm that drew."""
 
     columns: list[str]
     rows: list[Row]
+    seeds: list[int]
+    """Training seeds that drew anything."""
 
     @property
     def reencoded(self) -> bool:
         """Whether any picture is embedded in another form than its file's."""
-        uris = (cell.uri for row in self.rows for cell in row.cells)
-        return any(uri is not None and uri.startswith(_WEBP) for uri in uris)
+        cells = (cell for row in self.rows for cell in row.cells.values())
+        return any(picture.reencoded for cell in cells for picture in cell)
 
 
-def collect_pictures(comparison: Comparison, folder: Path) -> Grid:
-    """Embed every picture of a comparison, in the order of its arms."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pair:
+    """A drawn picture beside the training picture most like it."""
+
+    drawn: Picture
+    training: Picture
+    facts: NearestPicture
+
+
+def collect_wall(comparison: Comparison, folder: Path) -> Wall:
+    """Embed every drawn picture of a comparison, in the order of its arms."""
     drawn = {name for row in comparison.pictures for name in row.arms}
-    arms = [arm.name for arm in comparison.arms if arm.name in drawn]
-    rows = [
-        Row(
-            prompt=row.prompt,
-            seed=row.seed,
-            cells=[
-                embed_picture(folder, row.base, BASE),
-                *(embed_picture(folder, row.arms.get(arm), arm) for arm in arms),
-            ],
+    arms = [arm for arm in comparison.arms if arm.name in drawn]
+    found = {int(seed) for row in comparison.pictures for arm in row.arms.values() for seed in arm}
+    seeds = [seed for seed in comparison.seeds if seed in found] or sorted(found)
+    return Wall(
+        columns=[BASE, *(arm.name for arm in arms)],
+        rows=[
+            Row(
+                prompt=row.prompt,
+                seed=row.seed,
+                cells={
+                    BASE: [embed_picture(folder, row.base)],
+                    **{arm.name: _embed_seeds(folder, row, arm, seeds) for arm in arms},
+                },
+            )
+            for row in comparison.pictures
+        ],
+        seeds=seeds,
+    )
+
+
+def collect_nearest(comparison: Comparison, folder: Path) -> list[Pair]:
+    """Embed the drawn pictures most like a training picture, and those, the most alike first."""
+    ordered = sorted(comparison.nearest, key=lambda near: -near.similarity)
+    return [
+        Pair(
+            drawn=embed_picture(folder, near.drawn, near.seed),
+            training=embed_picture(folder, near.training),
+            facts=near,
         )
-        for row in comparison.pictures
+        for near in ordered
     ]
-    return Grid(columns=[BASE, *arms], rows=rows)
 
 
-def embed_picture(folder: Path, path: str | None, column: str) -> Cell:
-    """Embed one picture; one that cannot be read becomes a cell that says so."""
-    if path is None:
-        return Cell(column=column, reason="not drawn")
+def embed_picture(folder: Path, path: str, seed: int | None = None) -> Picture:
+    """Embed one picture; one that cannot be read says so in its place.
+
+    Args:
+        folder: The comparison's.
+        path: Relative to it.
+        seed: Training seed of the run that drew it.
+    """
     try:
         content = (folder / path).read_bytes()
         with Image.open(io.BytesIO(content)) as picture:
@@ -90,8 +130,22 @@ def embed_picture(folder: Path, path: str | None, column: str) -> Cell:
             else:
                 uri = _WEBP + _encode(_shrink(picture))
     except (OSError, SyntaxError, ValueError):  # Pillow raises all three on a broken file.
-        return Cell(column=column, reason=f"{path} is missing or not a picture")
-    return Cell(column=column, uri=uri, width=width, height=height)
+        return Picture(seed=seed, reason=f"{path} is missing or not a picture")
+    return Picture(uri=uri, width=width, height=height, seed=seed)
+
+
+def _embed_seeds(folder: Path, row: PictureRow, arm: ArmResult, seeds: list[int]) -> list[Picture]:
+    paths = row.arms.get(arm.name, {})
+    status = {run.seed: run.status for run in arm.runs}
+    reasons = {"failed": "this run failed", "missing": "not trained yet"}
+    return [
+        embed_picture(folder, paths[str(seed)], seed)
+        if str(seed) in paths
+        else Picture(
+            seed=seed, reason=f"seed {seed}: {reasons.get(status.get(seed, ''), 'not drawn')}"
+        )
+        for seed in seeds
+    ]
 
 
 def _shrink(picture: Image.Image) -> bytes:

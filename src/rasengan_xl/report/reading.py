@@ -13,7 +13,7 @@ from rasengan_xl.runs.folder import RunFolder
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LossHistory:
-    """The training loss of an arm, by optimizer step, in order."""
+    """The training loss of a run, by optimizer step, in order."""
 
     losses: dict[int, float]
     left_out: int = 0
@@ -39,9 +39,7 @@ def read_comparison(folder: Path) -> Comparison:
     try:
         text = file.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
-        raise OutputError(
-            f"{file}: not found; name the folder of a finished `rasengan compare`"
-        ) from None
+        raise OutputError(f"{file}: not found; name the folder of a `rasengan compare`") from None
     except OSError as error:
         raise OutputError(f"{file}: cannot be read ({error.strerror}); check the path") from None
     try:
@@ -50,6 +48,11 @@ def read_comparison(folder: Path) -> Comparison:
         raise OutputError(
             f"{file}: {_first_complaint(error)}; run `rasengan compare` again to rewrite it"
         ) from None
+
+
+def read_histories(comparison: Comparison, folder: Path) -> dict[str, LossHistory]:
+    """Read the losses of every run, by its folder."""
+    return {run.run: read_losses(folder / run.run) for arm in comparison.arms for run in arm.runs}
 
 
 def read_losses(run: Path) -> LossHistory:

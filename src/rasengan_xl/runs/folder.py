@@ -20,6 +20,7 @@ from rasengan_xl.runs.records import (
     ModelFacts,
     RunSummary,
     StepRecord,
+    TableLosses,
 )
 from rasengan_xl.runs.resuming import BATCH_HEADER, explain_changes, global_batch
 from rasengan_xl.tensor_file import UNREADABLE, read_header, write_tensors
@@ -50,6 +51,7 @@ class RunFolder:
         self.model_file = path / "model.json"
         self.steps_file = path / "steps.jsonl"
         self.held_out_file = path / "held_out.jsonl"
+        self.table_losses_file = path / "held_out_table.json"
         self.checkpoints_folder = path / "checkpoints"
         self.adapter_file = path / ADAPTER_FILE
         self.best_adapter_file = path / "best" / ADAPTER_FILE
@@ -168,6 +170,10 @@ class RunFolder:
     def write_summary(self, summary: RunSummary) -> None:
         """Keep what the run cost and gave."""
         write_whole(self.summary_file, summary.model_dump_json(indent=2))
+
+    def write_table_losses(self, losses: TableLosses) -> None:
+        """Keep every loss on the held-out table."""
+        write_whole(self.table_losses_file, losses.model_dump_json())
 
     def checkpoint_file(self, step: int) -> Path:
         """Name the checkpoint of a step; names sort as steps do."""

@@ -39,6 +39,8 @@ class StepRecord:
     """Part of them spent waiting for pictures to be read."""
     peak_memory_gib: float
     """Highest since training began: CUDA allocated, or resident memory of the process."""
+    joules: float | None = None
+    """Energy that the GPU took for the step, where NVML tells."""
     skipped: bool = False
     """Whether fp16 gradients overflowed, so that the step changed nothing."""
 
@@ -94,6 +96,19 @@ class HeldOutLoss(Record):
     """Adapted minus base; negative is better."""
     difference_standard_error: float
     """Of the paired difference, over pictures."""
+
+
+class TableLosses(Record):
+    """Every loss on the fixed table, by picture and timestep."""
+
+    pictures: list[str]
+    """Names of the held-out pictures."""
+    digests: list[str]
+    """Who they are, by content."""
+    timesteps: list[int]
+    base: list[list[float]]
+    """[picture][timestep], with the adapter disabled, on the base as the run stores it."""
+    adapted: list[list[float]]
 
 
 class EncodingFacts(Record):
@@ -207,6 +222,10 @@ class RunSummary(Record):
     """Absent when the run was interrupted."""
     best: BestCheckpoint | None = None
     """Absent when no checkpoint was measured."""
+    seconds: float
+    """All steps together."""
+    joules_per_step: float | None
+    """Mean over the steps after the warm-up; absent where NVML does not tell."""
     trace_hash: str
     """Hash over the pictures, timesteps and noise that were seen, in order."""
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from rasengan_xl.errors import DivergedError, SharedError, UnwritableError
-from rasengan_xl.evaluation.held_out import measure_losses
+from rasengan_xl.evaluation.held_out import measure_losses, picture_means
 from rasengan_xl.runs.folder import RunFolder
 from rasengan_xl.runs.records import StageProgress, StepRecord
 from rasengan_xl.training.assembly import Run
@@ -84,10 +84,10 @@ def _measure_if_due(run: Run) -> Iterator[StageProgress]:
         return
     with run.state.given.in_place():
         losses = yield from measure_losses(
-            run.state.adapter, run.table, pictures, run.task.compute, ranks
+            run.state.adapter.unet, run.table, pictures, run.task.compute, ranks
         )
     if ranks.is_first:
-        keep_best(run.state, losses, run.table.timesteps, run.folder)
+        keep_best(run.state, picture_means(losses), run.table.timesteps, run.folder)
 
 
 def _steps_so_far(run: Run) -> StageProgress:

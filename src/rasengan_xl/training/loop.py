@@ -14,11 +14,12 @@ from rasengan_xl.config.training_settings import TrainingSettings
 from rasengan_xl.dataset.stream import StepPart, TrainingStream
 from rasengan_xl.prefetch import prefetch
 from rasengan_xl.ranks import ALONE, Ranks
+from rasengan_xl.runs.cost import Stopwatch, peak_memory_gib, reset_peak_memory
+from rasengan_xl.runs.energy import EnergyMeter
 from rasengan_xl.runs.records import StepRecord
 from rasengan_xl.sdxl.compute import Compute
 from rasengan_xl.sdxl.draws import keyed_seed
 from rasengan_xl.sdxl.objective import Objective, denoising_losses
-from rasengan_xl.training.cost import Stopwatch, peak_memory_gib, reset_peak_memory
 from rasengan_xl.training.divergence import (
     refuse_infinite_gradient,
     refuse_infinite_loss,
@@ -51,12 +52,13 @@ def train_steps(state: TrainingState, task: Task) -> Iterator[StepRecord]:
         DivergedError: A loss or gradient is not a finite number.
     """
     device = task.compute.device
-    stopwatch = Stopwatch(device)
+    stopwatch, meter = Stopwatch(device), EnergyMeter(device)
     reset_peak_memory(device)
     state.adapter.unet.train()
     steps = range(state.steps_done + 1, task.settings.steps + 1)
     with closing(prefetch(partial(_read, task), steps, ahead=STEPS_AHEAD)) as parts:
         for step in steps:
+            meter.start()
             stopwatch.start()
             part = next(parts)
             idle_seconds = stopwatch.lap()
@@ -69,6 +71,7 @@ def train_steps(state: TrainingState, task: Task) -> Iterator[StepRecord]:
                 seconds=stopwatch.lap(),
                 idle_seconds=idle_seconds,
                 peak_memory_gib=peak_memory_gib(device),
+                joules=meter.joules(),
                 skipped=gradient_norm is None,
             )
 

@@ -12,13 +12,13 @@ from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 
 from rasengan_xl.config.settings import AdapterSettings, RunSettings
 from rasengan_xl.errors import MemoryExhaustedError
+from rasengan_xl.runs.cost import peak_memory_gib, peak_memory_reserved_gib
 from rasengan_xl.runs.records import StageProgress, StepRecord
 from rasengan_xl.runs.resuming import CUT_OF_A_STEP, HARMLESS
 from rasengan_xl.sdxl.components import load_unet_shape
 from rasengan_xl.sdxl.compute import Compute
 from rasengan_xl.sdxl.model_folder import ModelFolder
 from rasengan_xl.sdxl.quantization import linears_to_quantize
-from rasengan_xl.training.cost import peak_memory_gib, peak_memory_reserved_gib
 from rasengan_xl.training.memory_remedies import (
     GIB,
     TRAIN,

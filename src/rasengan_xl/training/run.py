@@ -6,7 +6,7 @@ from contextlib import closing, contextmanager
 from rasengan_xl.config.settings import RunSettings
 from rasengan_xl.dataset.encoded import encode_dataset
 from rasengan_xl.errors import UnwritableError
-from rasengan_xl.evaluation.held_out import measure_held_out_loss
+from rasengan_xl.evaluation.held_out import measure_held_out_loss, summarise_losses
 from rasengan_xl.ranks import ALONE, Ranks
 from rasengan_xl.runs.folder import RunFolder
 from rasengan_xl.runs.provenance import describe_machine
@@ -96,14 +96,14 @@ def _finish(run: Run) -> Iterator[StageProgress]:
     if task.ranks.is_first:  # stands if the measurement below is broken off
         folder.write_summary(summarise_run(state, folder, task.compute.device))
     with task.ranks.together(), state.given.in_place():
-        held_out = yield from measure_held_out_loss(
+        losses = yield from measure_held_out_loss(
             state.adapter, run.table, run.settings.evaluation.pictures, task.compute, task.ranks
         )
     if task.ranks.is_first:
+        folder.write_table_losses(losses)
         cost = summarise_run(state, folder, task.compute.device)
-        folder.write_summary(
-            cost.model_copy(update={"status": "finished", "held_out_loss": held_out})
-        )
+        found = {"status": "finished", "held_out_loss": summarise_losses(losses)}
+        folder.write_summary(cost.model_copy(update=found))
 
 
 def _already_finished(folder: RunFolder) -> StageProgress:

@@ -3,14 +3,15 @@
 import torch
 
 from rasengan_xl.adapters.inventory import count_parameters, count_trainable_parameters
-from rasengan_xl.runs.folder import RunFolder
-from rasengan_xl.runs.records import RunSummary
-from rasengan_xl.training.cost import (
+from rasengan_xl.runs.cost import (
+    mean_joules,
     memory_kind,
     peak_memory_reserved_gib,
     summarise_idleness,
     summarise_seconds,
 )
+from rasengan_xl.runs.folder import RunFolder
+from rasengan_xl.runs.records import RunSummary
 from rasengan_xl.training.state import TrainingState
 
 
@@ -35,5 +36,7 @@ def summarise_run(state: TrainingState, folder: RunFolder, device: torch.device)
         skipped_steps=sum(record.skipped for record in records),
         held_out_loss=None,
         best=folder.best(),
+        seconds=sum(record.seconds for record in records),
+        joules_per_step=mean_joules(records),
         trace_hash=state.trace.state,
     )

@@ -1,1 +1,1 @@
-"""Rebuild mini SDXL from nothing: draw its world, then train tokenizers, text, VAE and UNet."""
+"""Rebuild mini SDXL from nothing: draw its world, train tokenizers, text, VAE, UNet and reader."""

@@ -16,20 +16,20 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from rasengan_xl.mini import MODEL_FOLDER
+from rasengan_xl.mini.pretrain.reader_stage import build_reader
 from rasengan_xl.mini.pretrain.stages import pretrain
 
 
 def main() -> None:
-    """Parse the arguments, train every stage with a progress bar, say where the model is."""
-    parser = argparse.ArgumentParser(
-        prog="python -m rasengan_xl.mini.pretrain", description=__doc__
-    )
-    parser.add_argument("--out", type=Path, required=True, help="diffusers folder to write")
-    parser.add_argument(
-        "--work", type=Path, default=Path("pretrain"), help="pictures and checkpoints, kept"
-    )
-    parser.add_argument("--device", type=torch.device, default=torch.device("cpu"))
-    arguments = parser.parse_args()
+    """Train every stage with a progress bar, then say where the outcome is."""
+    arguments = _parse_arguments()
+    work, out, device = arguments.work, arguments.out, arguments.device
+    if arguments.only == "reader":
+        stages = build_reader(work, MODEL_FOLDER, out, device)
+        outcome = f"the attribute reader is in {out / 'reader'}"
+    else:
+        stages, outcome = pretrain(work, out, device), f"mini SDXL is in {out}"
 
     columns = (
         TextColumn("{task.description}"),
@@ -44,11 +44,28 @@ def main() -> None:
         logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[handler])
         logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
         tasks: dict[str, TaskID] = {}
-        for record in pretrain(arguments.work, arguments.out, arguments.device):
+        for record in stages:
             if record.stage not in tasks:
                 tasks[record.stage] = progress.add_task(record.stage, total=record.steps, loss=0.0)
             progress.update(tasks[record.stage], completed=record.step, loss=record.loss)
-        progress.console.print(f"mini SDXL is in {arguments.out}")
+        progress.console.print(outcome)
+
+
+def _parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m rasengan_xl.mini.pretrain", description=__doc__
+    )
+    parser.add_argument("--out", type=Path, required=True, help="diffusers folder to write")
+    parser.add_argument(
+        "--work", type=Path, default=Path("pretrain"), help="pictures and checkpoints, kept"
+    )
+    parser.add_argument("--device", type=torch.device, default=torch.device("cpu"))
+    parser.add_argument(
+        "--only",
+        choices=["reader"],
+        help="train this part alone, on the VAE that ships, and write it to its folder in --out",
+    )
+    return parser.parse_args()
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 import logging
 import multiprocessing
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,6 +35,25 @@ def choose_subjects(counts: dict[str, int], first_seed: int) -> list[Subject]:
         subjects += [Subject(seed + i, style) for i in range(count)]
         seed += count
     return subjects
+
+
+def answer_questions(
+    subjects: Sequence[Subject], questions: Mapping[str, tuple[str | bool, ...]]
+) -> list[list[int]]:
+    """Return, for each subject, which choice is right for each question.
+
+    Args:
+        subjects: What to answer about.
+        questions: Attributes of a scene, or `style`, with the choices of each.
+    """
+    answers: list[list[int]] = []
+    for subject in subjects:
+        scene = draw_scene(subject.seed)
+        named = {
+            name: subject.style if name == "style" else getattr(scene, name) for name in questions
+        }
+        answers.append([choices.index(named[name]) for name, choices in questions.items()])
+    return answers
 
 
 def draw_pictures(subjects: Sequence[Subject], file: Path | None = None) -> NDArray[np.uint8]:

@@ -3,7 +3,6 @@
 import json
 import logging
 from collections.abc import Generator, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -17,7 +16,6 @@ from transformers import CLIPTokenizer
 
 from rasengan_xl.mini import architecture
 from rasengan_xl.mini.pretrain import autoencoder, denoiser, text
-from rasengan_xl.mini.pretrain.fitting import FitRecord
 from rasengan_xl.mini.pretrain.pictures import (
     FIRST_HELD_OUT_SEED,
     FIRST_TRAINING_SEED,
@@ -25,6 +23,8 @@ from rasengan_xl.mini.pretrain.pictures import (
     choose_subjects,
     draw_pictures,
 )
+from rasengan_xl.mini.pretrain.progress import StageProgress, follow_stage
+from rasengan_xl.mini.pretrain.reader_stage import build_reader
 from rasengan_xl.mini.pretrain.tokenizers import train_tokenizers
 from rasengan_xl.mini.world.hands import HANDS
 
@@ -39,22 +39,13 @@ Tokenizers = tuple[CLIPTokenizer, CLIPTokenizer]
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class StageProgress:
-    """One step of one stage."""
-
-    stage: str
-    step: int
-    steps: int
-    loss: float
-
-
 def pretrain(work: Path, out: Path, device: torch.device) -> Iterator[StageProgress]:
     """Build mini SDXL from nothing, continuing where an earlier call stopped.
 
     Args:
         work: Folder for pictures and checkpoints (about 1 GB).
-        out: Diffusers folder to write at the end, weights in float16.
+        out: Diffusers folder to write at the end, weights in float16; the attribute reader goes
+            to `reader` in it.
         device: Where to train.
     """
     work.mkdir(parents=True, exist_ok=True)
@@ -64,7 +55,7 @@ def pretrain(work: Path, out: Path, device: torch.device) -> Iterator[StageProgr
     unet = _on(device, architecture.build_unet())
     portraits = _encode_portraits(work, vae, tokenizers, encoders)
     steps = denoiser.train_unet(unet, portraits, work / "unet.safetensors", denoiser.SETTINGS)
-    yield from _progress("unet", denoiser.SETTINGS.steps, steps)
+    yield from follow_stage("unet", denoiser.SETTINGS.steps, steps)
 
     save_model(
         out,
@@ -79,6 +70,7 @@ def pretrain(work: Path, out: Path, device: torch.device) -> Iterator[StageProgr
             add_watermarker=False,
         ),
     )
+    yield from build_reader(work, out, out, device)
 
 
 def save_model(out: Path, pipeline: StableDiffusionXLPipeline) -> None:
@@ -110,7 +102,7 @@ def _text_stage(
     steps = text.train_text_encoders(
         stage, tokenizers, subjects, work / "text.safetensors", text.SETTINGS
     )
-    yield from _progress("text encoders", text.SETTINGS.steps, steps)
+    yield from follow_stage("text encoders", text.SETTINGS.steps, steps)
     return tokenizers, stage
 
 
@@ -124,7 +116,7 @@ def _vae_stage(work: Path, device: torch.device) -> Generator[StageProgress, Non
     steps = autoencoder.train_vae(
         vae, torch.from_numpy(pictures), work / "vae.safetensors", autoencoder.SETTINGS
     )
-    yield from _progress("vae", autoencoder.SETTINGS.steps, steps)
+    yield from follow_stage("vae", autoencoder.SETTINGS.steps, steps)
     for style in HANDS:
         held_out = choose_subjects({style: HELD_OUT_PICTURES_PER_STYLE}, FIRST_HELD_OUT_SEED)
         psnr_db = autoencoder.reconstruction_psnr_db(vae, torch.from_numpy(draw_pictures(held_out)))
@@ -172,8 +164,3 @@ def _encode_captions(
 
 def _on(device: torch.device, module: Module) -> Module:
     return cast("Any", module).to(device)
-
-
-def _progress(stage: str, steps: int, records: Iterator[FitRecord]) -> Iterator[StageProgress]:
-    for record in records:
-        yield StageProgress(stage, record.step, steps, record.loss)

@@ -15,25 +15,15 @@ from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokeniz
 
 from rasengan_xl.mini.architecture import TEXT_WIDTH
 from rasengan_xl.mini.pretrain.fitting import FitRecord, FitSettings, fit
-from rasengan_xl.mini.pretrain.pictures import Subject
-from rasengan_xl.mini.world import scenes
+from rasengan_xl.mini.pretrain.pictures import Subject, answer_questions
 from rasengan_xl.mini.world.captions import write_caption
-from rasengan_xl.mini.world.scenes import draw_scene
+from rasengan_xl.mini.world.scenes import ATTRIBUTES, draw_scene
 
 SETTINGS = FitSettings(steps=1_500, learning_rate=1e-3, seed=2, ema_decay=0.99)
 BATCH_SIZE = 64
 
 CAPTION_STYLES = ("plain", "pencil", "watercolour", "poster")
-ATTRIBUTES: dict[str, tuple[str | bool, ...]] = {
-    "hair_style": scenes.HAIR_STYLES,
-    "hair_colour": tuple(scenes.HAIR_COLOURS),
-    "eye_colour": tuple(scenes.EYE_COLOURS),
-    "headband": (False, True),
-    "jacket_colour": tuple(scenes.JACKET_COLOURS),
-    "background": scenes.BACKGROUNDS,
-    "skin_tone": tuple(scenes.SKIN_TONES),
-    "style": CAPTION_STYLES,
-}
+QUESTIONS: dict[str, tuple[str | bool, ...]] = {**ATTRIBUTES, "style": CAPTION_STYLES}
 
 
 class AttributeReaders(nn.Module):
@@ -41,8 +31,8 @@ class AttributeReaders(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.queries = nn.Parameter(torch.randn(len(ATTRIBUTES), width) / width**0.5)
-        self.readers = nn.ModuleList(nn.Linear(width, len(v)) for v in ATTRIBUTES.values())
+        self.queries = nn.Parameter(torch.randn(len(QUESTIONS), width) / width**0.5)
+        self.readers = nn.ModuleList(nn.Linear(width, len(v)) for v in QUESTIONS.values())
 
     def forward(self, states: Tensor) -> list[Tensor]:
         """Return logits of each attribute.
@@ -82,7 +72,7 @@ def train_text_encoders(
     """Train both encoders in place on the captions of the subjects."""
     device = next(stage.parameters()).device
     first_ids, second_ids = (tokenize(t, caption_subjects(subjects)) for t in tokenizers)
-    answers = torch.tensor([_answers(subject) for subject in subjects])
+    answers = torch.tensor(answer_questions(subjects, QUESTIONS))
 
     def loss_at_step(generator: Generator) -> Tensor:
         chosen = torch.randint(len(subjects), (BATCH_SIZE,), generator=generator)
@@ -107,13 +97,13 @@ def reading_accuracy(
     """Return, for each attribute, the share of captions whose pooled prompt names it rightly."""
     device = next(stage.parameters()).device
     ids = [tokenize(t, caption_subjects(subjects)).to(device) for t in tokenizers]
-    answers = torch.tensor([_answers(subject) for subject in subjects])
+    answers = torch.tensor(answer_questions(subjects, QUESTIONS))
     _, pooled = stage(*ids)
     shares = [
         (logits.argmax(dim=-1).cpu() == answers[:, i]).float().mean().item()
         for i, logits in enumerate(pooled)
     ]
-    return dict(zip(ATTRIBUTES, shares, strict=True))
+    return dict(zip(QUESTIONS, shares, strict=True))
 
 
 def caption_subjects(subjects: Sequence[Subject]) -> list[str]:
@@ -131,10 +121,3 @@ def tokenize(tokenizer: CLIPTokenizer, captions: list[str]) -> Tensor:
     """Return token numbers, [caption, MAX_TOKENS]."""
     cut = cast("Any", tokenizer)
     return cut(captions, padding="max_length", truncation=True, return_tensors="pt").input_ids
-
-
-def _answers(subject: Subject) -> list[int]:
-    scene = draw_scene(subject.seed)
-    named = {name: getattr(scene, name) for name in ATTRIBUTES if name != "style"}
-    named["style"] = subject.style
-    return [choices.index(named[name]) for name, choices in ATTRIBUTES.items()]

@@ -36,6 +36,16 @@ SKIN_TONES: dict[str, Colour] = {
     "dark": (122, 80, 56),
 }
 BACKGROUNDS = ("forest", "sky", "village", "night", "sunset")
+ATTRIBUTES: dict[str, tuple[str | bool, ...]] = {
+    "hair_style": HAIR_STYLES,
+    "hair_colour": tuple(HAIR_COLOURS),
+    "eye_colour": tuple(EYE_COLOURS),
+    "headband": (False, True),
+    "jacket_colour": tuple(JACKET_COLOURS),
+    "background": BACKGROUNDS,
+    "skin_tone": tuple(SKIN_TONES),
+}
+"""What a scene is made of and a caption names: each attribute with every value it can have."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

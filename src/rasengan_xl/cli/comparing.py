@@ -1,0 +1,202 @@
+"""What the verbs of a comparison do: say what differs, show progress, say where the page is."""
+
+import sys
+from collections.abc import Generator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+from rich.table import Table
+
+from rasengan_xl.cli.console import LineBoard, ProgressBoard, console, progress_board
+from rasengan_xl.cli.verbs import say
+from rasengan_xl.comparison.execute import ComparisonEvent, run_comparison
+from rasengan_xl.comparison.layout import ComparisonFolder
+from rasengan_xl.comparison.places import Place, ThisMachine
+from rasengan_xl.comparison.plan import PlannedRun, plan_runs
+from rasengan_xl.comparison.ray_place import RayPlace
+from rasengan_xl.comparison.side_by_side import JobEnded, JobProgress, JobRetried
+from rasengan_xl.comparison.sweep import choose_rates, list_trials, settle_rates
+from rasengan_xl.config.comparison import differences
+from rasengan_xl.config.comparison_settings import ComparisonSettings
+from rasengan_xl.errors import RecipeError
+from rasengan_xl.live.server import Address, serve_forever, serving
+from rasengan_xl.report.joined import write_joined_report
+from rasengan_xl.report.page import REPORT_FILE, write_report
+
+FAILED_STATUS = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """A comparison that was asked for."""
+
+    settings: ComparisonSettings
+    folder: Path
+    only: tuple[str, ...]
+    command: str
+    """What repeats it."""
+
+
+def show_comparison(request: Request, *, on: str, jobs: int | None, watch: bool) -> None:
+    """Run a comparison, show every run's progress, write the page; exit 1 if a run failed."""
+    from rasengan_xl.training.interruption import Stopped, stopping_at_once
+
+    show_differences(request.settings)
+    try:
+        with stopping_at_once(), _watched(request.folder, watch=watch):
+            failed = _carry_out(request, on, jobs)
+    except Stopped as stop:
+        begun = ComparisonFolder(request.folder).is_begun
+        left = f"{request.folder} holds what was done so far" if begun else "nothing was written"
+        say(f"Stopped: {left}; the same command goes on from there")
+        sys.exit(stop.status)
+    say(f"The page is {write_report(request.folder)}")
+    if failed:
+        sys.exit(FAILED_STATUS)
+
+
+def _carry_out(request: Request, on: str, jobs: int | None) -> list[str]:
+    place = _find_place(on, jobs, request.settings)
+    try:
+        work = run_comparison(
+            request.settings,
+            request.folder,
+            place=place,
+            only=request.only,
+            command=request.command,
+        )
+        with progress_board() as board, closing(work) as events:
+            return _follow(events, board, _count_steps(request.settings))
+    finally:
+        place.close()
+
+
+def _follow(
+    events: Generator[ComparisonEvent], board: ProgressBoard | LineBoard, steps: dict[str, int]
+) -> list[str]:
+    """Show what happens until the end; return the runs that failed."""
+    failed: list[str] = []
+    for event in events:
+        match event:
+            case JobProgress():
+                arm = event.job.partition("/")[0].partition(" at ")[0]
+                board.show(event.record, event.job, steps.get(arm, 0))
+            case JobRetried():
+                how = "goes on" if event.resumed else "begins anew"
+                board.say(f"{event.job}: {event.reason}; another worker {how}")
+            case JobEnded():
+                board.finish(event.job, "failed" if event.reason else "done")
+                if event.reason is not None:
+                    failed.append(event.job)
+                    board.say(f"{event.job} failed: {event.reason}")
+    return failed
+
+
+def _count_steps(settings: ComparisonSettings) -> dict[str, int]:
+    return {name: arm.training.steps for name, arm in settings.arms.items()}
+
+
+def _find_place(on: str, jobs: int | None, settings: ComparisonSettings) -> Place:
+    if on == "here":
+        return ThisMachine(jobs, next(iter(settings.arms.values())).compute.device)
+    if jobs is not None:
+        raise RecipeError(
+            "--jobs: a Ray cluster runs as many at once as it has room for; leave it out"
+        )
+    return RayPlace(None if on == "ray" else on)
+
+
+@contextmanager
+def _watched(folder: Path, *, watch: bool) -> Generator[None]:
+    """Serve the growing report meanwhile, if that was asked for."""
+    if not watch:
+        yield
+        return
+    with serving(folder) as address:
+        _announce(address)
+        yield
+
+
+def _announce(address: Address) -> None:
+    if address.note:
+        say(address.note)
+    say(f"Watch it at {address.url} (this machine only; Ctrl-C ends it)")
+
+
+def serve_report(folders: Sequence[Path]) -> None:
+    """Serve the growing report of one comparison until Ctrl-C."""
+    if len(folders) != 1:
+        raise RecipeError("report --serve: name one comparison's folder")
+    serve_forever(folders[0], _announce)
+
+
+def show_report(folders: Sequence[Path], out: Path | None) -> None:
+    """Rebuild the page of one comparison, or put several on one."""
+    if len(folders) > 1:
+        say(f"The page is {write_joined_report(folders, out or Path(REPORT_FILE))}")
+        return
+    if out is not None:
+        raise RecipeError("report --out: one comparison's page lies in its folder; leave it out")
+    say(f"The page is {write_report(folders[0])}")
+
+
+def show_differences(settings: ComparisonSettings) -> None:
+    """Print in what the arms differ, before anything is done."""
+    differing = differences(settings.arms)
+    seeds = ", ".join(map(str, settings.seeds))
+    title = f"{settings.name}: what differs between the arms (seeds {seeds})"
+    table = Table(title=title, title_justify="left")
+    table.add_column("setting", no_wrap=True)
+    for arm in settings.arms:
+        table.add_column(arm)
+    for key in next(iter(differing.values())):
+        table.add_row(key, *(_short(differing[arm][key]) for arm in settings.arms))
+    console.print(table)
+
+
+def show_plan(request: Request) -> None:
+    """Print which runs would be trained now, and what such runs have cost before."""
+    show_differences(request.settings)
+    folder = ComparisonFolder(request.folder)
+    folder.begun_settings()
+    trials = list_trials(request.settings, folder)
+    waiting = [t for t in trials if not (t.folder.is_begun and t.folder.is_finished)]
+    for trial in waiting:
+        say(f"learning rate to be tried: {trial.name}, {trial.settings.training.steps} steps")
+    if waiting:
+        say(f"then {len(request.settings.seeds)} runs of each arm with the rate that did best")
+        return
+    settled = settle_rates(request.settings, choose_rates(trials, {}))
+    runs = plan_runs(settled, folder, request.only)
+    console.print(_tabulate(runs))
+    left = [run for run in runs if run.state != "finished"]
+    known = [run.predicted_seconds for run in left]
+    seconds = [each for each in known if each is not None]
+    if left and len(seconds) == len(left):
+        say(f"{len(left)} runs are left: about {sum(seconds) / 60:.1f} min one after another")
+    elif left:
+        say(f"{len(left)} runs are left; what they take is known once one like them has finished")
+    else:
+        say("every run is finished")
+
+
+def _tabulate(runs: Sequence[PlannedRun]) -> Table:
+    table = Table("run", "now", "steps", "time left", "peak memory", box=None)
+    for run in runs:
+        seconds, known = run.predicted_seconds, run.known
+        table.add_row(
+            run.name,
+            {"finished": "finished, kept", "begun": "goes on", "new": "new"}[run.state],
+            f"{run.steps_done}/{run.settings.training.steps}",
+            "not known yet" if seconds is None else f"{seconds:.0f} s",
+            f"{known.peak_memory_gib:.2f} GiB ({known.device_name})" if known else "not known yet",
+        )
+    return table
+
+
+def _short(value: object) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(str, cast("list[object]", value)))
+    return str(value)

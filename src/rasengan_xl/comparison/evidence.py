@@ -1,0 +1,188 @@
+"""Everything that runs and examinations left behind, as arrays to be compared."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+from rasengan_xl.comparison.examination import is_quantized
+from rasengan_xl.comparison.facts import ArmFacts, Examined, PreparedFacts, ReferenceFacts
+from rasengan_xl.comparison.layout import ComparisonFolder, DrawnFolder, subject_of
+from rasengan_xl.comparison.plan import with_seed
+from rasengan_xl.comparison.result import Probe
+from rasengan_xl.config.comparison_settings import BASE, ComparisonSettings
+from rasengan_xl.config.settings import RunSettings
+from rasengan_xl.errors import OutputError
+from rasengan_xl.evaluation.samples import Seed
+from rasengan_xl.runs.folder import RunFolder, read_record
+from rasengan_xl.runs.records import Machine, RunSummary, TableLosses
+from rasengan_xl.runs.resuming import global_batch
+from rasengan_xl.tensor_file import UNREADABLE, read_tensors
+
+Losses = Float[np.ndarray, "picture timestep"]
+Features = dict[str, Float[np.ndarray, "picture width"]]
+"""Of the pictures of each kind, such as `scored`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subject:
+    """The base, or an arm trained with a seed, with all that is known of it."""
+
+    arm: str
+    seed: Seed
+    """None of the base."""
+    quantized: bool
+    """Whether it was trained on a base stored in NF4."""
+    pictures_per_step: int
+    """That all processes together see in an optimizer step."""
+    facts: ArmFacts | None
+    """What was found out of the arm beforehand; None of the base."""
+    summary: RunSummary | None
+    """None of the base."""
+    table: TableLosses | None
+    """On the base as the run stores it; None of the base."""
+    examined: Examined | None
+    """None if it has not drawn yet."""
+    features: dict[str, Features]
+    """By encoder."""
+
+    @property
+    def losses_on_full(self) -> Losses | None:
+        """Held-out losses on the unquantized base; None if they are not known."""
+        if self.examined is not None and self.examined.losses is not None:
+            return np.array(self.examined.losses)
+        if self.table is not None and not self.quantized:
+            return np.array(self.table.adapted)
+        return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """All that a comparison has to show."""
+
+    base: Subject
+    subjects: tuple[Subject, ...]
+    """Every finished run, in the order of arms and seeds."""
+    probe: Probe | None
+    """What the device can do at most."""
+    reference: ReferenceFacts | None
+    reference_features: dict[str, Features]
+    """By encoder."""
+
+    def of(self, arm: str) -> Iterator[Subject]:
+        """Go through the subjects of an arm."""
+        return (subject for subject in self.subjects if subject.arm == arm)
+
+    @property
+    def arms(self) -> list[str]:
+        """Arms with a finished run, in order."""
+        return list(dict.fromkeys(subject.arm for subject in self.subjects))
+
+    @property
+    def encoders(self) -> list[str]:
+        """Encoders that judged."""
+        return list(self.reference_features)
+
+    @property
+    def base_losses_on_full(self) -> Losses | None:
+        """Held-out losses of the unquantized base without adapter."""
+        if (own := self.base.losses_on_full) is not None:
+            return own
+        full = (s.table for s in self.subjects if s.table is not None and not s.quantized)
+        table = next(full, None)
+        return None if table is None else np.array(table.base)
+
+    @property
+    def base_losses_on_nf4(self) -> Losses | None:
+        """Held-out losses of the NF4 base without adapter."""
+        quantized = (s.table for s in self.subjects if s.table is not None and s.quantized)
+        table = next(quantized, None)
+        return None if table is None else np.array(table.base)
+
+
+def gather_evidence(settings: ComparisonSettings, folder: ComparisonFolder) -> Evidence:
+    """Read everything that finished runs and examinations left.
+
+    Raises:
+        OutputError: A file is damaged, or runs were measured on different pictures.
+    """
+    file = folder.prepared_file
+    prepared = read_record(PreparedFacts, file) if file.exists() else None
+    subjects = tuple(
+        _gather_run(arm, with_seed(settings.arms[arm], seed), folder, prepared)
+        for arm in settings.arms
+        for seed in settings.seeds
+        if folder.run(arm, seed).is_finished
+    )
+    _refuse_different_tables(subjects, folder)
+    drawn = folder.drawn(BASE)
+    reference = folder.reference
+    facts = reference.facts_file
+    return Evidence(
+        base=Subject(
+            arm=BASE,
+            seed=None,
+            quantized=False,
+            pictures_per_step=0,
+            facts=None,
+            summary=None,
+            table=None,
+            examined=_read_examined(drawn),
+            features=_read_features(drawn),
+        ),
+        subjects=subjects,
+        probe=prepared.probe if prepared else None,
+        reference=read_record(ReferenceFacts, facts) if facts.exists() else None,
+        reference_features=_read_features(reference),
+    )
+
+
+def _gather_run(
+    arm: str, settings: RunSettings, folder: ComparisonFolder, prepared: PreparedFacts | None
+) -> Subject:
+    run = folder.run(arm, settings.seed)
+    drawn = folder.drawn(subject_of(arm, settings.seed))
+    processes = read_record(Machine, run.machine_file).processes
+    return Subject(
+        arm=arm,
+        seed=settings.seed,
+        quantized=is_quantized(settings),
+        pictures_per_step=global_batch(settings, processes),
+        facts=prepared.arms.get(arm) if prepared else None,
+        summary=read_record(RunSummary, run.summary_file),
+        table=_read_table(run),
+        examined=_read_examined(drawn),
+        features=_read_features(drawn),
+    )
+
+
+def _read_table(run: RunFolder) -> TableLosses:
+    return read_record(TableLosses, run.table_losses_file)
+
+
+def _read_examined(drawn: DrawnFolder) -> Examined | None:
+    return read_record(Examined, drawn.facts_file) if drawn.facts_file.exists() else None
+
+
+def _read_features(drawn: DrawnFolder) -> dict[str, Features]:
+    features: dict[str, Features] = {}
+    for file in sorted(drawn.path.glob("features-*.safetensors")):
+        try:
+            tensors = read_tensors(file)
+        except UNREADABLE as error:
+            raise OutputError(
+                f"{file}: is damaged; remove {drawn.path} to have it made anew"
+            ) from error
+        key = file.stem.removeprefix("features-")
+        features[key] = {name: tensor.numpy() for name, tensor in tensors.items()}
+    return features
+
+
+def _refuse_different_tables(subjects: tuple[Subject, ...], folder: ComparisonFolder) -> None:
+    tables = {(tuple(s.table.digests), tuple(s.table.timesteps)) for s in subjects if s.table}
+    if len(tables) > 1:
+        raise OutputError(
+            f"{folder.root}: its runs were measured on different held-out pictures: the dataset "
+            "has changed between them; choose another --out"
+        )

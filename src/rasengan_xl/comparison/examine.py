@@ -1,0 +1,218 @@
+"""What base and adapters draw, and how well each does on the unquantized base.
+
+All subjects draw from the same first noises, on the base that people will use; their pictures are
+judged by `scoring.py` once the model has left memory.
+"""
+
+import gc
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+
+import torch
+from diffusers.pipelines.stable_diffusion_xl.pipeline_stable_diffusion_xl import (
+    StableDiffusionXLPipeline,
+)
+
+from rasengan_xl.comparison.facts import DrawingTime, Examined
+from rasengan_xl.comparison.layout import ComparisonFolder, PictureKind
+from rasengan_xl.comparison.orders import Examine, Subject
+from rasengan_xl.comparison.scoring import score_subjects
+from rasengan_xl.dataset.encoded import EncodedDataset, encode_dataset
+from rasengan_xl.evaluation.held_out import HeldOutTable, build_table, measure_losses
+from rasengan_xl.generation.drawing import Drawing, Request, describe_drawing, list_requests
+from rasengan_xl.generation.pipeline import MemorySavings, adapted, load_pipeline
+from rasengan_xl.generation.png import save_picture
+from rasengan_xl.generation.timing import TimedBatch, draw_timed
+from rasengan_xl.runs.cost import peak_memory, quantile, reset_peak_memory
+from rasengan_xl.runs.folder import RunFolder, read_record, write_whole
+from rasengan_xl.runs.records import StageProgress
+from rasengan_xl.sdxl.compute import Compute, choose_compute
+from rasengan_xl.sdxl.model_folder import ModelFolder, find_model
+from rasengan_xl.sdxl.noise_schedule import load_noise_schedule
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assignment:
+    """What every subject draws, and how."""
+
+    requests: Mapping[PictureKind, Sequence[Request]]
+    drawings: Mapping[PictureKind, Drawing]
+
+    @property
+    def total(self) -> int:
+        """Pictures that one subject draws."""
+        return sum(map(len, self.requests.values()))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bench:
+    """Where subjects are examined: a model without adapter, and what they are measured on."""
+
+    order: Examine
+    folder: ComparisonFolder
+    model: ModelFolder
+    compute: Compute
+    dataset: EncodedDataset
+    assignment: Assignment
+    table: HeldOutTable
+
+
+def examine_subjects(order: Examine) -> Iterator[StageProgress]:
+    """Draw every picture of the subjects, measure their losses, and score what they drew."""
+    bench = yield from _set_up(order)
+    examined = yield from _draw_all(bench)
+    for name, judged in (yield from score_subjects(bench, examined)).items():
+        _keep(bench, name, judged.model_copy(update={"judged": True}))
+
+
+def _draw_all(bench: Bench) -> Generator[StageProgress, None, dict[str, Examined]]:
+    """Have every subject draw that has not yet; let the model go at the end."""
+    examined = {s.name: known for s in bench.order.subjects if (known := _recall(bench, s))}
+    left = [subject for subject in bench.order.subjects if subject.name not in examined]
+    if left:
+        yield StageProgress(stage="draw", done=0, total=1)
+        pipeline = load_pipeline(bench.model, bench.compute, MemorySavings(vae_slicing=True))
+        for number, subject in enumerate(left):
+            with _on(pipeline, subject, bench):
+                work = _examine(pipeline, subject, bench)
+                examined[subject.name] = yield from _count_on(work, number, len(left))
+            _keep(bench, subject.name, examined[subject.name])
+        del pipeline
+        gc.collect()
+        if bench.compute.device.type == "cuda":
+            torch.cuda.empty_cache()
+    return {subject.name: examined[subject.name] for subject in bench.order.subjects}
+
+
+def _recall(bench: Bench, subject: Subject) -> Examined | None:
+    """Return what a subject has drawn before, if it is what is asked now."""
+    file = bench.folder.drawn(subject.name).facts_file
+    known = read_record(Examined, file) if file.exists() else None
+    return known if known is not None and known.key == subject.key else None
+
+
+def _keep(bench: Bench, name: str, examined: Examined) -> None:
+    write_whole(bench.folder.drawn(name).facts_file, examined.model_dump_json(indent=2))
+
+
+def _count_on(
+    work: Generator[StageProgress, None, Examined], number: int, subjects: int
+) -> Generator[StageProgress, None, Examined]:
+    """Pass on the progress of one subject's pictures as a part of all subjects'."""
+    while True:
+        try:
+            record = next(work)
+        except StopIteration as end:
+            return end.value
+        if record.stage == "draw":
+            done = number * record.total + record.done
+            record = replace(record, done=done, total=record.total * subjects)
+        yield record
+
+
+def _set_up(order: Examine) -> Generator[StageProgress, None, Bench]:
+    settings = order.settings
+    compute = choose_compute(settings.compute)
+    model = find_model(settings.base_model, settings.base_revision)
+    snr = settings.objective.zero_terminal_snr  # the same in all arms
+    schedule = load_noise_schedule(model, zero_terminal_snr=snr)
+    dataset = yield from encode_dataset(settings, model, compute)
+    return Bench(
+        order=order,
+        folder=ComparisonFolder(order.root),
+        model=model,
+        compute=compute,
+        dataset=dataset,
+        assignment=_assign(order, dataset),
+        table=build_table(dataset.held_out, schedule, settings),
+    )
+
+
+def _assign(order: Examine, dataset: EncodedDataset) -> Assignment:
+    pictures, scoring = order.pictures, order.scoring
+    shown = describe_drawing(pictures, pictures.size or order.settings.dataset.resolution)
+    steps = scoring.sampler_steps or pictures.sampler_steps
+    judged = describe_drawing(pictures.model_copy(update={"sampler_steps": steps}), shown.size)
+    held_out = dataset.held_out_plan[order.settings.evaluation.tuning_pictures :]
+    captions = [planned.wordings[0] for planned in held_out[: scoring.pictures]]
+    neutral = scoring.neutral_prompts if scoring.pictures else ()
+    return Assignment(
+        requests={
+            "shown": list_requests(pictures),
+            "scored": [Request(caption, seed) for seed, caption in enumerate(captions)],
+            "neutral": [Request(prompt, seed) for seed, prompt in enumerate(neutral)],
+        },
+        drawings={"shown": shown, "scored": judged, "neutral": judged},
+    )
+
+
+def _on(
+    pipeline: StableDiffusionXLPipeline, subject: Subject, bench: Bench
+) -> AbstractContextManager[None]:
+    """Put a subject's adapter on, with the sampler that it was trained for."""
+    if subject.run is None:
+        return nullcontext()
+    run = RunFolder(bench.folder.root / subject.run)
+    zero_terminal_snr = run.read_settings().objective.zero_terminal_snr is True
+    return adapted(pipeline, run.adapter_file, zero_terminal_snr=zero_terminal_snr)
+
+
+def _examine(
+    pipeline: StableDiffusionXLPipeline, subject: Subject, bench: Bench
+) -> Generator[StageProgress, None, Examined]:
+    reset_peak_memory(bench.compute.device)
+    batches: list[TimedBatch] = []
+    total = bench.assignment.total
+    for kind in bench.assignment.requests:
+        for batch in _draw(pipeline, subject, kind, bench):
+            batches.append(batch)
+            done = sum(len(each.pictures) for each in batches)
+            yield StageProgress(stage="draw", done=done, total=total)
+    memory = peak_memory("draw", bench.compute.device)
+    losses = None
+    if subject.on_full_base:
+        most = bench.order.settings.evaluation.pictures
+        losses = yield from measure_losses(pipeline.unet, bench.table, most, bench.compute)
+    return Examined(
+        key=subject.key,
+        judged=False,
+        losses=losses,
+        seconds_per_picture=_summarise_times(batches),
+        memory=memory,
+        prompts=[request.prompt for request in bench.assignment.requests["scored"]],
+    )
+
+
+def _draw(
+    pipeline: StableDiffusionXLPipeline, subject: Subject, kind: PictureKind, bench: Bench
+) -> Iterator[TimedBatch]:
+    requests, drawing = bench.assignment.requests[kind], bench.assignment.drawings[kind]
+    folder, done = bench.folder.drawn(subject.name), 0
+    for batch in draw_timed(pipeline, requests, drawing):
+        for picture in batch.pictures:
+            described = {
+                "arm": subject.name,
+                "prompt": requests[done].prompt,
+                "seed": requests[done].seed,
+                "size": drawing.size,
+                "base_model": bench.order.settings.base_model,
+                "negative_prompt": drawing.negative_prompt,
+                "sampler_steps": drawing.sampler_steps,
+                "guidance": drawing.guidance,
+            }
+            save_picture(picture, folder.picture_file(kind, done), described)
+            done += 1
+        yield batch
+
+
+def _summarise_times(batches: Sequence[TimedBatch]) -> DrawingTime | None:
+    """Return how long a picture takes, the first batch left out as warm-up."""
+    each = sorted(
+        batch.seconds / len(batch.pictures) for batch in batches[1:] for _ in batch.pictures
+    )
+    if not each:
+        return None
+    return DrawingTime(
+        median=quantile(each, 0.5), p25=quantile(each, 0.25), p75=quantile(each, 0.75), n=len(each)
+    )

@@ -1,0 +1,1 @@
+"""What is measured of arms: loss, pictures, captions and cost."""

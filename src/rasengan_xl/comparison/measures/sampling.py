@@ -1,0 +1,117 @@
+"""How a measure comes from evidence: a value of every arm, sampled over seeds and pictures."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Literal
+
+import numpy as np
+
+from rasengan_xl.comparison.evidence import Evidence, Subject
+from rasengan_xl.evaluation.intervals import estimate
+from rasengan_xl.evaluation.records import Direction, Measure
+from rasengan_xl.evaluation.resampling import DRAWS, picture_weights
+from rasengan_xl.evaluation.samples import Sampled, Seed, sample_means, sample_values
+
+Sampler = Callable[[list[Subject]], Sampled | None]
+"""From the subjects of one arm to their sample; None: they have no such value."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """A measure with the samples that it and its verdicts come from."""
+
+    measure: Measure
+    arms: Mapping[str, Sampled]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Title:
+    """What a measure is called, and which way is better."""
+
+    key: str
+    label: str
+    note: str
+    direction: Direction
+    group: Literal["loss", "pictures", "captions", "cost"]
+    unit: str = ""
+
+
+def over_pictures(
+    title: Title,
+    evidence: Evidence,
+    values_of: Callable[[Subject], np.ndarray | None],
+    base: Mapping[Seed, np.ndarray] | None = None,
+    key: str = "held out",
+) -> Iterator[Measured]:
+    """Measure what is a mean of a value of each picture.
+
+    Args:
+        title: What it is called.
+        evidence: Where it comes from.
+        values_of: A subject's value of each picture; None where it has none.
+        base: Values of the base; what `values_of` says of it, if not told.
+        key: Names the sample of pictures.
+    """
+
+    def sample_rows(rows: Mapping[Seed, np.ndarray]) -> Sampled | None:
+        if not rows:
+            return None
+        count = len(next(iter(rows.values())))
+        return sample_means(rows, weights_of(count, key)) if count else None
+
+    def sample(subjects: list[Subject]) -> Sampled | None:
+        rows = {s.seed: values for s in subjects if (values := values_of(s)) is not None}
+        return sample_rows(rows)
+
+    yield from by_arm(title, evidence, sample, None if base is None else sample_rows(base))
+
+
+def over_runs(
+    title: Title, evidence: Evidence, value_of: Callable[[Subject], float | None]
+) -> Iterator[Measured]:
+    """Measure what has one value for each run, not one for each picture."""
+
+    def sample(subjects: list[Subject]) -> Sampled | None:
+        values = {s.seed: value for s in subjects if (value := value_of(s)) is not None}
+        return sample_values(values) if values else None
+
+    yield from by_arm(title, evidence, sample)
+
+
+def by_arm(
+    title: Title,
+    evidence: Evidence,
+    sample: Sampler,
+    base: Sampled | None = None,
+) -> Iterator[Measured]:
+    """Sample every arm and the base; nothing, if no arm has a value.
+
+    Args:
+        title: What it is called.
+        evidence: Where it comes from.
+        sample: From the subjects of one arm to their sample.
+        base: Sample of the base; what `sample` makes of it, if not told.
+    """
+    samples = {arm: sample(list(evidence.of(arm))) for arm in evidence.arms}
+    arms = {arm: sampled for arm, sampled in samples.items() if sampled is not None}
+    if not arms:
+        return
+    of_base = base or sample([evidence.base])
+    measure = Measure(
+        key=title.key,
+        label=title.label,
+        unit=title.unit,
+        note=title.note,
+        direction=title.direction,
+        group=title.group,
+        base=estimate(of_base) if of_base is not None else None,
+        arms={arm: estimate(sampled) for arm, sampled in arms.items()},
+    )
+    yield Measured(measure=measure, arms=arms)
+
+
+@cache
+def weights_of(pictures: int, key: str) -> np.ndarray:
+    """Return how often each picture of a sample is in each replicate."""
+    return picture_weights(pictures, DRAWS, key)

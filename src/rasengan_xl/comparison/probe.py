@@ -1,0 +1,36 @@
+"""What the device can do at most, by a few seconds of matrix products."""
+
+import torch
+
+from rasengan_xl.comparison.result import Probe
+from rasengan_xl.runs.cost import Stopwatch
+from rasengan_xl.sdxl.compute import Compute
+
+SECONDS = 3.0
+_SIDES = {"cuda": 8192, "cpu": 2048}
+
+
+def measure_peak(compute: Compute, seconds: float = SECONDS) -> Probe:
+    """Multiply square matrices for some seconds, and take the fastest product.
+
+    Args:
+        compute: On what, in which precision.
+        seconds: How long.
+    """
+    side = _SIDES[compute.device.type]
+    matrix = torch.randn(side, side, device=compute.device).to(compute.dtype)
+    product = torch.empty_like(matrix)
+    torch.matmul(matrix, matrix, out=product)  # the first one chooses a kernel
+    stopwatch, fastest, spent = Stopwatch(compute.device), float("inf"), 0.0
+    while spent < seconds:
+        stopwatch.start()
+        torch.matmul(matrix, matrix, out=product)
+        lap = stopwatch.lap()
+        spent += lap
+        fastest = min(fastest, lap)
+    return Probe(
+        teraflops_per_second=2 * side**3 / fastest / 1e12,
+        precision=str(compute.dtype).removeprefix("torch."),
+        seconds=spent,
+        side=side,
+    )

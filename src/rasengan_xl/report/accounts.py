@@ -1,0 +1,66 @@
+"""What did not go as planned: failed runs, second attempts, missing encoders, notes."""
+
+from dataclasses import dataclass
+
+from rasengan_xl.comparison.result import Comparison
+from rasengan_xl.report.numbers import write_count, write_counted
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Incident:
+    """One thing that went wrong, or was left out."""
+
+    what: str
+    why: str
+    alarm: bool = False
+
+
+def list_incidents(comparison: Comparison) -> list[Incident]:
+    """List failures first, then retries, then what was left out."""
+    runs = [(arm.name, run) for arm in comparison.arms for run in arm.runs]
+    failed = [
+        Incident(
+            what=f"{name}, seed {run.seed}: failed",
+            why=run.reason or "No reason was recorded.",
+            alarm=True,
+        )
+        for name, run in runs
+        if run.status == "failed"
+    ]
+    retried = [
+        Incident(
+            what=f"{name}, seed {run.seed}: {run.attempts} attempts",
+            why="Its worker was lost, and the run was continued from its last checkpoint.",
+        )
+        for name, run in runs
+        if run.attempts > 1
+    ]
+    absent = [
+        Incident(what=f"{encoder.key} encoder left out", why=encoder.absent)
+        for encoder in comparison.encoders
+        if encoder.absent is not None
+    ]
+    notes = [Incident(what="Note", why=note) for note in comparison.notes]
+    return [*failed, *retried, *absent, *notes]
+
+
+def describe_progress(comparison: Comparison) -> str:
+    """Say how many runs there are, and how many came to their end."""
+    runs = [run for arm in comparison.arms for run in arm.runs]
+    finished = sum(run.status == "finished" for run in runs)
+    failed = sum(run.status == "failed" for run in runs)
+    text = f"{finished} of {write_counted(len(runs), 'run')} finished"
+    return f"{text}, {failed} failed" if failed else text
+
+
+def describe_comparison(comparison: Comparison) -> str:
+    """Say in one sentence what was compared, on what."""
+    ways = f"{write_counted(len(comparison.arms), 'way')} of fine-tuning {comparison.base_model}"
+    seeds = write_counted(len(comparison.seeds), "training seed")
+    data = comparison.dataset
+    if data is None:
+        return f"{ways}, {seeds} each; none came far enough to say on which pictures."
+    return (
+        f"{ways}, {seeds} each, trained on the same {write_counted(data.train, 'picture')} from "
+        f"{data.source}; {write_count(data.held_out)} more were held out to judge them by."
+    )

@@ -1,0 +1,117 @@
+"""Figures beside the table: both bases, equal time, learning rates, parameters; written out."""
+
+from dataclasses import dataclass
+
+from rasengan_xl.comparison.result import ArmResult, Comparison, SweepTrial
+from rasengan_xl.report.measure_table import Cell, write_cell
+from rasengan_xl.report.numbers import (
+    half_width,
+    write_bytes,
+    write_count,
+    write_difference,
+    write_duration,
+    write_flops,
+    write_interval,
+    write_n,
+    write_sample,
+    write_share,
+    write_value,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BothBases:
+    """One adapter, or none, on NF4 and on the unquantized base."""
+
+    name: str
+    on_nf4: Cell
+    on_full: Cell
+    difference: str
+    interval: str
+    sample: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AtTime:
+    """Where an arm stood when the time was up."""
+
+    name: str
+    steps: str
+    loss: str
+    interval: str
+    sample: str
+
+
+def list_both_bases(comparison: Comparison) -> list[BothBases]:
+    """Write out what storing the base in NF4 does; the difference is full less NF4."""
+    effect = comparison.quantization
+    if effect is None:
+        return []
+    # The record has NF4 less full for the bare base, the other way round for adapters.
+    bare = effect.base_difference
+    turned = bare.model_copy(
+        update={
+            "value": -bare.value,
+            "low": None if bare.high is None else -bare.high,
+            "high": None if bare.low is None else -bare.low,
+        }
+    )
+    rows = {"no adapter": (effect.base_nf4, effect.base_full, turned)}
+    rows |= {name: (arm.on_nf4, arm.on_full, arm.difference) for name, arm in effect.arms.items()}
+    return [
+        BothBases(
+            name=name,
+            on_nf4=write_cell(nf4),
+            on_full=write_cell(full),
+            difference=write_difference(
+                difference.value, "", half_width(difference.low, difference.high)
+            ),
+            interval=write_interval(difference.low, difference.high),
+            sample=write_sample(difference.pictures, difference.seeds),
+        )
+        for name, (nf4, full, difference) in rows.items()
+    ]
+
+
+def list_at_equal_time(comparison: Comparison) -> tuple[str, list[AtTime]]:
+    """Write out the time, and where each arm stood."""
+    equal = comparison.equal_time
+    if equal is None:
+        return "", []
+    return write_duration(equal.seconds), [
+        AtTime(
+            name=name,
+            steps=write_count(round(at.steps)),
+            loss=write_value(at.loss, "", half_width(at.low, at.high)),
+            interval=write_interval(at.low, at.high) or "no interval: one seed",
+            sample=f"{write_sample(0, at.seeds)}, {write_count(at.n)} entries each",
+        )
+        for name, at in equal.arms.items()
+    ]
+
+
+def describe_trial(trial: SweepTrial) -> str:
+    """Say what came of a learning rate."""
+    if trial.tuning_loss is None:
+        return f"failed: {trial.reason or 'no reason was recorded'}"
+    error = trial.standard_error
+    spread = (
+        f" \N{PLUS-MINUS SIGN} {write_value(error, reach=error)} (standard error)" if error else ""
+    )
+    n = f", {write_n(trial.n)}" if trial.n is not None else ""
+    return f"{write_value(trial.tuning_loss, '', error)}{spread}{n}"
+
+
+def list_sizes(arm: ArmResult) -> dict[str, str]:
+    """Write out what is exact of an arm, and so has no interval."""
+    sizes: dict[str, str] = {}
+    if arm.trainable_parameters is not None:
+        sizes["Trainable parameters"] = write_count(arm.trainable_parameters)
+        if arm.total_parameters:
+            share = write_share(arm.trainable_parameters / arm.total_parameters)
+            sizes["Share of all parameters"] = share
+    if arm.adapter_bytes is not None:
+        sizes["Adapter file"] = write_bytes(arm.adapter_bytes)
+    if arm.flops_per_step is not None:
+        sizes["Arithmetic per step"] = write_flops(arm.flops_per_step)
+    return sizes

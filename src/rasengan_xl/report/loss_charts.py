@@ -1,0 +1,124 @@
+"""Loss by step: every run faint, the mean of each arm bold."""
+
+from collections.abc import Mapping, Sequence
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from rasengan_xl.comparison.result import Comparison
+from rasengan_xl.report.charting import WIDE, label_axes, make_chart
+from rasengan_xl.report.data_tables import DataTable
+from rasengan_xl.report.loss_curves import ArmCurves, choose_window, gather_curves, smooth, thin
+from rasengan_xl.report.numbers import write_counted
+from rasengan_xl.report.reading import LossHistory
+from rasengan_xl.report.svg import COLOURS, DASHES, SOFT, Chart, Size, colour_of, name_series
+
+SHOWN_STEPS = 10
+"""Steps whose losses stand in the table under the chart."""
+
+
+def draw_losses(comparison: Comparison, histories: Mapping[str, LossHistory]) -> list[Chart]:
+    """Draw the training losses, and their differences from the first arm, which are less noisy.
+
+    Args:
+        comparison: Names arms and runs.
+        histories: By the folder of the run.
+    """
+    charts: list[Chart] = []
+    curves = gather_curves(comparison, histories)
+    if curves:
+        charts.append(
+            _draw("training_loss_by_step", "Training loss", curves, lead="Mean squared error.")
+        )
+    differences = gather_curves(comparison, histories, less_first=True)
+    if differences:
+        first = comparison.arms[0].name
+        charts.append(
+            _draw(
+                "training_loss_difference_by_step",
+                f"Training loss less that of {first}",
+                differences,
+                lead=f"Each run less {first}'s with the same seed, step by step, which takes away "
+                "the noise that both share. Below nought is better.",
+            )
+        )
+    return charts
+
+
+def list_losses(comparison: Comparison, histories: Mapping[str, LossHistory]) -> DataTable:
+    """List every loss of every run, as it was measured."""
+    return DataTable(
+        name="training_loss",
+        title="Training loss of every step",
+        columns=("arm", "seed", "step", "loss"),
+        rows=[
+            (arm.name, run.seed, step, loss)
+            for arm in comparison.arms
+            for run in arm.runs
+            for step, loss in histories[run.run].losses.items()
+        ],
+    )
+
+
+def _draw(key: str, title: str, curves: Sequence[ArmCurves], lead: str) -> Chart:
+    window = choose_window(curves)
+    difference = "difference" in key
+
+    def draw(figure: Figure, size: Size) -> None:
+        axes = figure.add_subplot()
+        if difference:
+            axes.axhline(0, color=SOFT, linewidth=1.4)
+        for arm in curves:
+            _draw_arm(axes, arm, window)
+        label_axes(axes, "optimizer step", title.lower(), narrow=size.narrow)
+        axes.xaxis.set_major_locator(MaxNLocator(4 if size.narrow else 8, integer=True))
+        axes.margins(x=0.015)
+
+    how = (
+        f"Lines are running means over {write_counted(window, 'step')}: faint for each seed, bold "
+        "for the mean of the seeds that went on to the end."
+        if window > 1
+        else "Faint lines are single seeds, bold ones their means."
+    )
+    return make_chart(
+        draw,
+        WIDE,
+        title=title,
+        caption=f"{lead} {how}",
+        table=_tabulate(key, title, curves, window),
+        series=[(arm.index, arm.name) for arm in curves],
+    )
+
+
+def _draw_arm(axes: Axes, arm: ArmCurves, window: int) -> None:
+    colour = colour_of(arm.index)
+    lines = [(smooth(run, window), 1.3, 0.38) for run in arm.seeds.values()]
+    if len(arm.seeds) == 1:
+        lines = []
+    lines.append((smooth(arm.mean, window), 2.6, 1.0))
+    for losses, width, opacity in lines:
+        steps, values = thin(losses)
+        (line,) = axes.plot(
+            steps,
+            values,
+            color=colour,
+            linewidth=width,
+            alpha=opacity,
+            linestyle=DASHES[arm.index % COLOURS] if opacity == 1 else "solid",
+            marker="o" if len(steps) == 1 else None,
+        )
+        line.set_gid(name_series(arm.index))
+
+
+def _tabulate(key: str, title: str, curves: Sequence[ArmCurves], window: int) -> DataTable:
+    means = {arm.name: smooth(arm.mean, window) for arm in curves}
+    steps = sorted({step for mean in means.values() for step in mean})
+    stride = max(1, len(steps) // SHOWN_STEPS)
+    shown = steps[::-1][::stride][::-1]
+    return DataTable(
+        name=key,
+        title=f"{title}, mean over seeds, running mean over {write_counted(window, 'step')}",
+        columns=("step", *(f"{arm.name} (seeds: {len(arm.seeds)})" for arm in curves)),
+        rows=[(step, *(means[arm.name].get(step) for arm in curves)) for step in shown],
+    )
