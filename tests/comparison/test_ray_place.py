@@ -4,6 +4,7 @@ import sys
 import threading
 import time
 from contextlib import closing, suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -71,8 +72,17 @@ def job(root, name, settings, resume=False):
     return Job(name=name, order=order, log=root / "logs" / f"{name}.log")
 
 
+def end(job, attempts=1, **facts):
+    return JobEnded(job=job, attempts=attempts, seconds=0.0, **facts)
+
+
+def timeless(event):
+    """Leave out how long a job took."""
+    return replace(event, seconds=0.0) if isinstance(event, JobEnded) else event
+
+
 def ends(events):
-    return {event.job: event for event in events if isinstance(event, JobEnded)}
+    return {event.job: timeless(event) for event in events if isinstance(event, JobEnded)}
 
 
 def steps(events, name="lora"):
@@ -94,7 +104,7 @@ def test_arms_train_on_a_cluster_and_their_folders_come_back_whole(ray_place, se
     events = list(carry_out_jobs(jobs, ray_place))
     ended = ends(events)
     for name in ("lora", "dora"):
-        assert ended[name] == JobEnded(job=name, attempts=1)
+        assert ended[name] == end(name)
         run = RunFolder(tmp_path / "arms" / name)
         assert run.is_finished
         assert run.adapter_file.stat().st_size > 1000
@@ -104,7 +114,7 @@ def test_arms_train_on_a_cluster_and_their_folders_come_back_whole(ray_place, se
     assert ended["wild"].by_user
     assert ended["wild"].attempts == 1
     assert RunFolder(tmp_path / "arms" / "wild").diverged_file.exists(), "evidence comes back too"
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["arms", "logs"]
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["arms", "logs", "prepared"]
     assert [file.name for file in (tmp_path / "logs").iterdir()] == ["wild.log"]
     wait_until(lambda: not training_processes())
 
@@ -142,7 +152,7 @@ def test_a_run_whose_worker_is_killed_is_done_again(ray_place, settings, tmp_pat
     (retried,) = [event for event in events if isinstance(event, JobRetried)]
     assert "lost" in retried.reason
     assert not retried.resumed, "what it had written is gone with it"
-    assert ends(events)["lora"] == JobEnded(job="lora", attempts=2)
+    assert ends(events)["lora"] == end("lora", 2)
     run = RunFolder(tmp_path / "arms" / "lora")
     assert run.is_finished
     assert len(run.records()) == 60
@@ -164,7 +174,7 @@ def test_a_run_whose_worker_is_killed_twice_is_reported_as_lost(ray_place, setti
     assert ended["lora"].lost
     assert "lost" in ended["lora"].reason
     assert not (tmp_path / "arms" / "lora").exists()
-    assert ended["other"] == JobEnded(job="other", attempts=1)
+    assert ended["other"] == end("other")
     assert RunFolder(tmp_path / "arms" / "other").is_finished
 
 
