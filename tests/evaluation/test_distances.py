@@ -2,7 +2,6 @@ import math
 
 import numpy as np
 import pytest
-from scipy.linalg import sqrtm
 
 from rasengan_xl.evaluation.distances import (
     cmmd_kernels,
@@ -11,8 +10,6 @@ from rasengan_xl.evaluation.distances import (
     diversity,
     drift,
     find_nearest,
-    frechet_distance,
-    frechet_refusal,
     kid_kernels,
 )
 from rasengan_xl.evaluation.resampling import picture_weights
@@ -102,21 +99,3 @@ def test_the_nearest_picture_is_that_of_the_largest_cosine():
     nearest = find_nearest(drawn, training)
     assert nearest.index.tolist() == [2, 0]
     assert nearest.similarity == pytest.approx([20 / math.sqrt(401), 3 / math.sqrt(9.01)])
-
-
-def test_a_frechet_distance_needs_pictures_by_the_thousand():
-    assert frechet_refusal(2048, 5000) is None
-    told = frechet_refusal(48, 5000)
-    assert told is not None
-    assert "48 drawn" in told
-    assert "2,048" in told
-
-
-def test_the_frechet_distance_is_that_of_its_formula():
-    random = np.random.default_rng(2)
-    first, second = random.normal(0, 1, (50, 5)), random.normal(1, 2, (60, 5))
-    a, b = np.cov(first, rowvar=False), np.cov(second, rowvar=False)
-    apart = first.mean(axis=0) - second.mean(axis=0)
-    expected = apart @ apart + np.trace(a + b - 2 * np.real(sqrtm(a @ b)))
-    assert frechet_distance(first, second) == pytest.approx(expected, rel=1e-9)
-    assert frechet_distance(first, first) == pytest.approx(0, abs=1e-9)

@@ -32,13 +32,13 @@ class Spread:
 
     def reach(self, chance: float) -> float:
         """Return how far from the truth the mean is with this chance, on either side."""
-        over_seeds = math.sqrt(self.over_seeds) * _t_beyond(float(self.seeds - 1), chance)
         total = self.over_seeds + self.over_pictures
-        squares = self.over_seeds**2 / (self.seeds - 1)
-        squares += self.over_pictures**2 / max(self.pictures - 1, 1)
-        if squares == 0:
+        if total == 0:
             return 0.0
-        together = math.sqrt(total) * _t_beyond(total**2 / squares, chance)
+        share = self.over_seeds / total
+        parts = share**2 / (self.seeds - 1) + (1 - share) ** 2 / max(self.pictures - 1, 1)
+        together = math.sqrt(total) * _t_beyond(1 / parts, chance)
+        over_seeds = math.sqrt(self.over_seeds) * _t_beyond(float(self.seeds - 1), chance)
         return max(over_seeds, together)
 
 
