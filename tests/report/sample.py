@@ -288,7 +288,9 @@ def build_quantization(arms: tuple[str, ...] = ARMS) -> QuantizationEffect:
     )
 
 
-def build_comparison(*arms: ArmResult, prompt: str = "a ninja at night", **changes: Any) -> Comparison:
+def build_comparison(
+    *arms: ArmResult, prompt: str = "a ninja at night", **changes: Any
+) -> Comparison:
     """Return a comparison of a few finished arms, small enough to read."""
     finished = [arm for arm in arms if arm.finished]
     names = tuple(arm.name for arm in finished)
@@ -422,7 +424,9 @@ def build_rich_comparison(prompts: int = 6) -> Comparison:
                 for number, arm in enumerate(ARMS)
             ],
             "encoders": [
-                EncoderFacts(key="clip", name="openai/clip-vit-large-patch14-336", identity="c1" * 32),
+                EncoderFacts(
+                    key="clip", name="openai/clip-vit-large-patch14-336", identity="c1" * 32
+                ),
                 EncoderFacts(
                     key="dino",
                     name="facebook/dinov2-base",
@@ -430,9 +434,7 @@ def build_rich_comparison(prompts: int = 6) -> Comparison:
                     absent="facebook/dinov2-base is not on this machine and could not be fetched",
                 ),
             ],
-            "probe": Probe(
-                teraflops_per_second=41.2, precision="float16", seconds=3.0, side=4096
-            ),
+            "probe": Probe(teraflops_per_second=41.2, precision="float16", seconds=3.0, side=4096),
             "memory": [
                 PeakMemory(
                     phase="encode", allocated_gib=3.21, reserved_gib=3.9, kind="cuda allocated"

@@ -1,4 +1,4 @@
-"""The answer of a comparison in two sentences: what it found, with its uncertainty; what it cost."""
+"""The answer of a comparison in two sentences: what it found, how surely, and what it cost."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -75,7 +75,8 @@ def _describe_unjudged(comparison: Comparison, primary: Measure) -> str:
         ((name, only),) = primary.arms.items()
         return (
             f"Only {name} was measured ({primary.label.lower()} "
-            f"{_with_interval(only, primary)}), so there is nothing to set it against."
+            f"{_with_interval(only, primary)}, {_count_one(only)}), so there is "
+            "nothing to set it against."
         )
     best = _pick_best(primary)
     if len(comparison.seeds) > 1:
@@ -85,7 +86,8 @@ def _describe_unjudged(comparison: Comparison, primary: Measure) -> str:
     return (
         f"{reason}, so no arm is called better here: {best} has the "
         f"{'highest' if primary.direction == 'higher' else 'lowest'} {primary.label.lower()}, "
-        f"{_with_interval(primary.arms[best], primary)}, but {over}."
+        f"{_with_interval(primary.arms[best], primary)} ({_count_one(primary.arms[best])}), but "
+        f"{over}."
     )
 
 
@@ -158,7 +160,9 @@ def _write_cost(comparison: Comparison) -> str:
         _name_cheapest(find_time(comparison), "is the fastest"),
     ]
     text = "; ".join(part for part in parts if part)
-    seeds = sorted({e.seeds for m in comparison.measures if m.group == "cost" for e in m.arms.values()})
+    seeds = sorted(
+        {e.seeds for m in comparison.measures if m.group == "cost" for e in m.arms.values()}
+    )
     return f"{text} ({write_seed_counts(seeds)})." if text else ""
 
 
@@ -177,6 +181,10 @@ def _name_cheapest(measure: Measure | None, claim: str) -> str:
         f"{most} takes {write_times(high / low)} as much, "
         f"{_with_interval(measure.arms[most], measure)}"
     )
+
+
+def _count_one(estimate: Estimate) -> str:
+    return write_sample(estimate.pictures, estimate.seeds)
 
 
 def _per(measure: Measure) -> str:

@@ -6,8 +6,18 @@ from matplotlib.axes import Axes
 
 from rasengan_xl.evaluation.records import Estimate
 from rasengan_xl.report.data_tables import DataTable
-from rasengan_xl.report.svg import COLOURS, MARKER_SIZES, MARKERS, PAPER, Chart, Draw, Size, colour_of
-from rasengan_xl.report.svg import name_series, render_svg
+from rasengan_xl.report.svg import (
+    COLOURS,
+    MARKER_SIZES,
+    MARKERS,
+    PAPER,
+    Chart,
+    Draw,
+    Size,
+    colour_of,
+    name_series,
+    render_svg,
+)
 
 WIDE = Size(width=1120, height=380)
 HALF = Size(width=540, height=360)

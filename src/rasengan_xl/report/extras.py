@@ -95,7 +95,9 @@ def describe_trial(trial: SweepTrial) -> str:
     if trial.tuning_loss is None:
         return f"failed: {trial.reason or 'no reason was recorded'}"
     error = trial.standard_error
-    spread = f" \N{PLUS-MINUS SIGN} {write_value(error, reach=error)} (standard error)" if error else ""
+    spread = (
+        f" \N{PLUS-MINUS SIGN} {write_value(error, reach=error)} (standard error)" if error else ""
+    )
     n = f", {write_n(trial.n)}" if trial.n is not None else ""
     return f"{write_value(trial.tuning_loss, '', error)}{spread}{n}"
 

@@ -136,7 +136,17 @@ def _tabulate(
     return DataTable(
         name="measures",
         title="Measures",
-        columns=("comparison", "measure", "unit", "arm", "value", "low", "high", "pictures", "seeds"),
+        columns=(
+            "comparison",
+            "measure",
+            "unit",
+            "arm",
+            "value",
+            "low",
+            "high",
+            "pictures",
+            "seeds",
+        ),
         rows=[
             (name, measure.key, measure.unit, arm, *list_estimate(estimate))
             for name, comparison in zip(names, comparisons, strict=True)

@@ -128,8 +128,11 @@ def _list_nearest(comparison: Comparison) -> DataTable:
         title="Nearest training pictures",
         columns=("arm", "seed", "prompt", "drawn", "training", "training_name", "similarity"),
         rows=[
-            (*(near.arm, near.seed, near.prompt, near.drawn, near.training), near.training_name,
-             near.similarity)
+            (
+                *(near.arm, near.seed, near.prompt, near.drawn, near.training),
+                near.training_name,
+                near.similarity,
+            )
             for near in comparison.nearest
         ],
     )

@@ -75,19 +75,23 @@ def _draw(key: str, title: str, curves: Sequence[ArmCurves], lead: str) -> Chart
         axes.xaxis.set_major_locator(MaxNLocator(4 if size.narrow else 8, integer=True))
         axes.margins(x=0.015)
 
-    how = (
-        f"Lines are running means over {write_counted(window, 'step')}: faint for each seed, bold "
-        "for the mean of the seeds that went on to the end."
-        if window > 1
-        else "Faint lines are single seeds, bold ones their means."
-    )
     return make_chart(
         draw,
         WIDE,
         title=title,
-        caption=f"{lead} {how}",
+        caption=f"{lead} {_describe_lines(curves, window)}",
         table=_tabulate(key, title, curves, window),
         series=[(arm.index, arm.name) for arm in curves],
+    )
+
+
+def _describe_lines(curves: Sequence[ArmCurves], window: int) -> str:
+    lines = "single steps" if window == 1 else f"running means over {write_counted(window, 'step')}"
+    if all(len(arm.seeds) == 1 for arm in curves):
+        return f"Lines are {lines}, of one training seed."
+    return (
+        f"Lines are {lines}: faint for each training seed, bold for the mean of the seeds that "
+        "went on to the end."
     )
 
 

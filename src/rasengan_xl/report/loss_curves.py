@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
-from rasengan_xl.comparison.result import Comparison
+from rasengan_xl.comparison.result import ArmResult, Comparison
 from rasengan_xl.report.reading import LossHistory
 
 MOST_POINTS = 240
@@ -34,14 +34,15 @@ def gather_curves(
         comparison: Names arms and runs.
         histories: By the folder of the run.
         less_first: Whether each run's losses are to be less those of the first arm's run with
-            the same seed; the first arm is left out then.
+            the same seed; the first arm is left out then, and so are runs that were not shown
+            the same as it, by their trace hashes.
     """
     raw = [
         {run.seed: dict(histories[run.run].losses) for run in arm.runs if histories[run.run].losses}
         for arm in comparison.arms
     ]
     if less_first and raw:
-        raw = [{}, *(subtract_seeds(seeds, raw[0]) for seeds in raw[1:])]
+        raw = _subtract_first(comparison, raw)
     return [
         ArmCurves(name=arm.name, index=index, seeds=dict(seeds), mean=average(list(seeds.values())))
         for index, (arm, seeds) in enumerate(zip(comparison.arms, raw, strict=True))
@@ -49,13 +50,35 @@ def gather_curves(
     ]
 
 
+def _subtract_first(
+    comparison: Comparison, raw: Sequence[Mapping[int, Losses]]
+) -> list[dict[int, dict[int, float]]]:
+    traces = [_trace(arm) for arm in comparison.arms]
+    paired = [
+        {seed: run for seed, run in seeds.items() if _paired(trace, traces[0], seed)}
+        for seeds, trace in zip(raw[1:], traces[1:], strict=True)
+    ]
+    return [{}, *(subtract_seeds(seeds, raw[0]) for seeds in paired)]
+
+
+def _trace(arm: ArmResult) -> dict[int, str]:
+    return {run.seed: run.summary.trace_hash for run in arm.finished if run.summary}
+
+
+def _paired(trace: Mapping[int, str], reference: Mapping[int, str], seed: int) -> bool:
+    return seed in trace and trace[seed] == reference.get(seed)
+
+
 def subtract_seeds(
     seeds: Mapping[int, Losses], reference: Mapping[int, Losses]
 ) -> dict[int, dict[int, float]]:
     """Return each seed's difference from the reference at the steps that both have."""
     differences = {
-        seed: {step: loss - reference[seed][step] for step, loss in losses.items()
-               if step in reference[seed]}
+        seed: {
+            step: loss - reference[seed][step]
+            for step, loss in losses.items()
+            if step in reference[seed]
+        }
         for seed, losses in seeds.items()
         if seed in reference
     }

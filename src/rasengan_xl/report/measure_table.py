@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rasengan_xl.comparison.result import BASE, Comparison
+from rasengan_xl.comparison.result import BASE
 from rasengan_xl.evaluation.records import Estimate, Measure
 from rasengan_xl.report.data_tables import DataTable
 from rasengan_xl.report.numbers import half_width, write_interval, write_sample, write_value
@@ -68,9 +68,7 @@ def group_measures(measures: Sequence[Measure]) -> dict[str, list[Row]]:
 def make_row(measure: Measure) -> Row:
     """Write out one measure."""
     estimates = {**({BASE: measure.base} if measure.base else {}), **measure.arms}
-    ends = [
-        end for e in estimates.values() for end in (e.low, e.value, e.high) if end is not None
-    ]
+    ends = [end for e in estimates.values() for end in (e.low, e.value, e.high) if end is not None]
     scale = (min(ends), max(ends)) if len(estimates) > 1 and min(ends) < max(ends) else None
     unit = f"{measure.label} ({measure.unit})" if measure.unit else measure.label
     return Row(

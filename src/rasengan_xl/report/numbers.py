@@ -34,7 +34,9 @@ def write_sample(pictures: int, seeds: int) -> str:
 def write_seed_counts(counts: Sequence[int]) -> str:
     """Write over how many seeds figures are, where they differ in it: n = 2 to 3 seeds."""
     few, many = min(counts), max(counts)
-    return write_sample(0, many) if few == many else f"n{_SPACE}={_SPACE}{few} to {many}{_SPACE}seeds"
+    return (
+        write_sample(0, many) if few == many else f"n{_SPACE}={_SPACE}{few} to {many}{_SPACE}seeds"
+    )
 
 
 def write_n(number: int) -> str:
@@ -117,14 +119,14 @@ def write_interval(low: float | None, high: float | None, unit: str = "") -> str
 
 
 def choose_decimals(value: float, reach: float | None) -> int:
-    """Return the decimals that an interval supports; of a bare value, three or four digits.
+    """Return the decimals that an interval supports; of a bare value, those of four digits.
 
     An interval's first digit is enough, unless it is so small that rounding would change it much.
     """
     if reach:
         decimals = min(6, _decimals(reach, digits=2 if f"{reach:e}"[0] in "12" else 1))
         return min(2, decimals) if abs(value) >= 1 and reach >= 0.005 else decimals
-    return min(6, _decimals(value, digits=3 if abs(value) >= 1 else 4))
+    return min(6, _decimals(value, digits=4))
 
 
 def half_width(low: float | None, high: float | None) -> float | None:

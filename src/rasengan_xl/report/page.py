@@ -92,9 +92,7 @@ def list_tables(
     return list({table.name: table for table in tables}.values())
 
 
-def render_page(
-    comparison: Comparison, charts: Mapping[str, list[Chart]], folder: Path
-) -> str:
+def render_page(comparison: Comparison, charts: Mapping[str, list[Chart]], folder: Path) -> str:
     """Return the page of a comparison.
 
     Args:

@@ -51,9 +51,7 @@ def find_front(quality: Measure, cost: Measure) -> list[str]:
     )
 
 
-def _draw_tradeoff(
-    key: str, quality: Measure, cost: Measure, places: Mapping[str, int]
-) -> Chart:
+def _draw_tradeoff(key: str, quality: Measure, cost: Measure, places: Mapping[str, int]) -> Chart:
     series = series_of({name: 0 for name in quality.arms if name in cost.arms}, places)
     front = find_front(quality, cost)
 
@@ -116,7 +114,7 @@ def _tabulate(key: str, quality: Measure, cost: Measure, front: list[str]) -> Da
     )
 
 
-def _row(estimate: Estimate) -> tuple[float | None | str, ...]:
+def _row(estimate: Estimate) -> tuple[float | str | None, ...]:
     n = write_sample(estimate.pictures, estimate.seeds).removeprefix("n\xa0=\xa0")
     return estimate.value, estimate.low, estimate.high, n.replace("\xa0", " ")
 

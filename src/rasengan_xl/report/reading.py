@@ -39,9 +39,7 @@ def read_comparison(folder: Path) -> Comparison:
     try:
         text = file.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
-        raise OutputError(
-            f"{file}: not found; name the folder of a `rasengan compare`"
-        ) from None
+        raise OutputError(f"{file}: not found; name the folder of a `rasengan compare`") from None
     except OSError as error:
         raise OutputError(f"{file}: cannot be read ({error.strerror}); check the path") from None
     try:
@@ -54,9 +52,7 @@ def read_comparison(folder: Path) -> Comparison:
 
 def read_histories(comparison: Comparison, folder: Path) -> dict[str, LossHistory]:
     """Read the losses of every run, by its folder."""
-    return {
-        run.run: read_losses(folder / run.run) for arm in comparison.arms for run in arm.runs
-    }
+    return {run.run: read_losses(folder / run.run) for arm in comparison.arms for run in arm.runs}
 
 
 def read_losses(run: Path) -> LossHistory:

@@ -58,8 +58,8 @@ def draw_strata(comparison: Comparison) -> Chart | None:
         WIDE,
         title="Held-out loss by timestep, against the base",
         caption="Each arm's held-out loss less the unquantized base's, paired by picture, in "
-        "percent of the base's loss at that timestep, with 95\N{NO-BREAK SPACE}% intervals. Below nought is better; "
-        "points of one timestep are set apart sideways to be read.",
+        "percent of the base's loss at that timestep, with 95\N{NO-BREAK SPACE}% intervals. "
+        "Below nought is better; points of one timestep are set apart sideways to be read.",
         table=list_strata(comparison),
         series=series,
     )

@@ -5,8 +5,18 @@ from matplotlib.figure import Figure
 from rasengan_xl.comparison.result import Comparison
 from rasengan_xl.report.arms import find_primary, list_verdicts, place_arms
 from rasengan_xl.report.charting import WIDE, make_chart
-from rasengan_xl.report.svg import COLOURS, INK, MARKER_SIZES, MARKERS, PAPER, SOFT, Chart, Size, colour_of
 from rasengan_xl.report.data_tables import DataTable
+from rasengan_xl.report.svg import (
+    COLOURS,
+    INK,
+    MARKER_SIZES,
+    MARKERS,
+    PAPER,
+    SOFT,
+    Chart,
+    Size,
+    colour_of,
+)
 
 _ROW_HEIGHT = 34
 
@@ -62,7 +72,16 @@ def draw_verdicts(comparison: Comparison) -> Chart | None:
         table=DataTable(
             name="differences",
             title=f"Differences in {primary.label.lower()}",
-            columns=("first", "second", "difference", "low", "high", "outcome", "pictures", "seeds"),
+            columns=(
+                "first",
+                "second",
+                "difference",
+                "low",
+                "high",
+                "outcome",
+                "pictures",
+                "seeds",
+            ),
             rows=[
                 (v.first, v.second, v.difference, v.low, v.high, v.outcome, v.pictures, v.seeds)
                 for v in verdicts
