@@ -118,6 +118,12 @@ def write_interval(low: float | None, high: float | None, unit: str = "") -> str
     return _with(ends, unit)
 
 
+def write_with_interval(value: float, low: float | None, high: float | None, unit: str = "") -> str:
+    """Write a value with its unit, and its interval behind it, if it has one."""
+    written = write_value(value, unit, half_width(low, high))
+    return f"{written} {write_interval(low, high)}".rstrip()
+
+
 def choose_decimals(value: float, reach: float | None) -> int:
     """Return the decimals that an interval supports; of a bare value, those of four digits.
 

@@ -1,6 +1,7 @@
 """Quality against cost: which arms nothing else beats in both."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import partial
 
 from matplotlib.figure import Figure
 
@@ -54,37 +55,9 @@ def find_front(quality: Measure, cost: Measure) -> list[str]:
 def _draw_tradeoff(key: str, quality: Measure, cost: Measure, places: Mapping[str, int]) -> Chart:
     series = series_of({name: 0 for name in quality.arms if name in cost.arms}, places)
     front = find_front(quality, cost)
-
-    def draw(figure: Figure, size: Size) -> None:
-        axes = figure.add_subplot()
-        corners = [(cost.arms[name].value, quality.arms[name].value) for name in front]
-        axes.plot(
-            [x for x, _ in corners],
-            [y for _, y in corners],
-            color=SOFT,
-            linewidth=1.4,
-            linestyle=(0, (2, 3)),
-        )
-        for place, name in series:
-            x, y = spread(cost.arms[name]), spread(quality.arms[name])
-            draw_point(axes, place, x, y)
-            if name in front:
-                axes.plot(x[:1], y[:1], "o", color="none", markeredgecolor=INK, markersize=19)
-            axes.annotate(
-                name,
-                (x[0], y[0]),
-                xytext=(12, 9),
-                textcoords="offset points",
-                color=INK,
-                fontsize=12.5,
-                annotation_clip=False,
-            )
-        label_axes(axes, _name(cost), _name(quality), narrow=size.narrow)
-        axes.margins(x=0.22, y=0.16)
-
     better = "higher" if quality.direction == "higher" else "lower"
     return make_chart(
-        draw,
+        partial(_draw, quality=quality, cost=cost, series=series),
         HALF,
         title=f"{quality.label} against {cost.label.lower()}",
         caption=(
@@ -95,6 +68,35 @@ def _draw_tradeoff(key: str, quality: Measure, cost: Measure, places: Mapping[st
         table=_tabulate(key, quality, cost, front),
         series=series,
     )
+
+
+def _draw(
+    figure: Figure,
+    size: Size,
+    *,
+    quality: Measure,
+    cost: Measure,
+    series: Sequence[tuple[int, str]],
+) -> None:
+    axes = figure.add_subplot()
+    front = find_front(quality, cost)
+    xs, ys = [[m.arms[name].value for name in front] for m in (cost, quality)]
+    axes.plot(xs, ys, color=SOFT, linewidth=1.4, linestyle=(0, (2, 3)))
+    axes.plot(xs, ys, "o", color="none", markeredgecolor=INK, markersize=19)
+    for place, name in series:
+        x, y = spread(cost.arms[name]), spread(quality.arms[name])
+        draw_point(axes, place, x, y)
+        axes.annotate(
+            name,
+            (x[0], y[0]),
+            xytext=(12, 9),
+            textcoords="offset points",
+            color=INK,
+            fontsize=12.5,
+            annotation_clip=False,
+        )
+    label_axes(axes, _name(cost), _name(quality), narrow=size.narrow)
+    axes.margins(x=0.22, y=0.16)
 
 
 def _tabulate(key: str, quality: Measure, cost: Measure, front: list[str]) -> DataTable:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any
 
-import matplotlib
+import matplotlib as mpl
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
@@ -111,7 +111,7 @@ def render_svg(draw: Draw, size: Size, key: str, label: str) -> str:
         key: Unlike that of any other drawing of the page, so that ids are.
         label: Read out in place of the drawing.
     """
-    with matplotlib.rc_context({**_STYLE, "svg.hashsalt": key}), warnings.catch_warnings():
+    with mpl.rc_context({**_STYLE, "svg.hashsalt": key}), warnings.catch_warnings():
         # It warns of letters that its own font lacks; the reader's has them.
         warnings.filterwarnings("ignore", "Glyph", UserWarning)
         figure = Figure(figsize=(size.width / 72, size.height / 72), facecolor="none")
