@@ -32,7 +32,9 @@ def test_arms_that_are_all_tied_are_said_to_be():
     )
     assert text.startswith("No difference in held-out loss was found between any of the 3 arms")
     assert "lora less qlora-normal, is \N{MINUS SIGN}0.0008 [" in text
-    assert text.endswith("may be chance (n = 64 pictures \N{MULTIPLICATION SIGN} 3 seeds; 95 % intervals).")
+    assert text.endswith(
+        "may be chance (n = 64 pictures \N{MULTIPLICATION SIGN} 3 seeds; 95 % intervals)."
+    )
 
 
 def test_a_clear_winner_is_named_with_how_far_it_leads():
@@ -137,7 +139,8 @@ def test_nearly_equal_costs_are_not_called_cheaper():
 
 
 @pytest.mark.parametrize(
-    ("names", "text"), [([], ""), (["a"], "a"), (["a", "b"], "a and b"), (["a", "b", "c"], "a, b and c")]
+    ("names", "text"),
+    [([], ""), (["a"], "a"), (["a", "b"], "a and b"), (["a", "b", "c"], "a, b and c")],
 )
 def test_names_are_listed_as_people_do(names, text):
     assert list_names(names) == text

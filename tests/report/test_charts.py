@@ -9,17 +9,18 @@ from .sample import ARMS, STEPS, build_arm, build_comparison, build_run, build_v
 def test_losses_are_drawn_for_every_arm_and_their_differences_for_all_but_the_first(
     rich_comparison, rich_folder
 ):
-    losses, differences = draw_losses(
+    losses, differences, on_the_way = draw_losses(
         rich_comparison, read_histories(rich_comparison, rich_folder)
     )
     assert [name for _, name in losses.series] == list(ARMS)
     assert differences.series == [(1, ARMS[1]), (2, ARMS[2]), (3, ARMS[3])]
     assert losses.wide.count('data-series="0"') == 4  # three seeds and their mean
     assert losses.table.rows[-1][0] == STEPS
+    assert [row[0] for row in on_the_way.table.rows] == [30, 60, 90, 120]
 
 
 def test_one_seed_is_not_called_a_mean():
-    arm = build_arm("lora", [build_run("lora")])
+    arm = build_arm("lora", [build_run("lora", checkpoints=[])])
     comparison = build_comparison(arm)
     (chart,) = draw_losses(comparison, {arm.runs[0].run: LossHistory(losses={1: 0.2, 2: 0.1})})
     assert "of one training seed" in chart.caption
@@ -27,7 +28,7 @@ def test_one_seed_is_not_called_a_mean():
 
 
 def test_no_step_draws_nothing_and_one_step_is_drawn():
-    comparison = build_comparison(build_arm("lora", [build_run("lora")]))
+    comparison = build_comparison(build_arm("lora", [build_run("lora", checkpoints=[])]))
     run = comparison.arms[0].runs[0].run
     assert draw_losses(comparison, {run: LossHistory(losses={})}) == []
     assert draw_losses(comparison, {run: LossHistory(losses={1: 0.3})})[0].narrow

@@ -4,6 +4,7 @@ from rasengan_xl.report.loss_curves import (
     MOST_POINTS,
     average,
     choose_window,
+    find_range,
     gather_curves,
     smooth,
     thin,
@@ -60,8 +61,25 @@ def test_a_long_run_is_thinned_and_keeps_its_last_step():
     assert thin({}) == ([], [])
 
 
+def test_a_run_that_diverges_does_not_flatten_the_others():
+    usual = {step: 0.1 + step / 1000 for step in range(100)}
+    low, high, leaves = find_range([usual, dict(usual)])
+    assert low < min(usual.values())
+    assert high > max(usual.values())
+    assert not leaves
+    low, high, leaves = find_range([usual, dict(usual), {1: 50.0}])
+    assert leaves
+    assert high < 1
+
+
+def test_a_flat_line_has_a_range():
+    low, high, leaves = find_range([{1: 0.2}])
+    assert low < 0.2 < high
+    assert not leaves
+
+
 def test_all_lines_share_an_odd_window():
     comparison = build_comparison(build_arm("lora"))
-    losses = histories(comparison, {step: 0.1 for step in range(300)})
+    losses = histories(comparison, dict.fromkeys(range(300), 0.1))
     assert choose_window(gather_curves(comparison, losses)) == 25
     assert choose_window([]) == 1

@@ -25,7 +25,7 @@ def test_a_table_is_written_unrounded_and_an_empty_one_is_removed(tmp_path):
 
 def test_measures_are_grouped_and_each_figure_has_its_interval_and_n():
     groups = group_measures(build_measures(("lora", "dora")))
-    assert list(groups)[0] == "Loss on pictures never trained on"
+    assert next(iter(groups)) == "Loss on pictures never trained on"
     row = next(iter(groups.values()))[0]
     assert list(row.cells) == ["base", "lora", "dora"]
     cell = row.cells["lora"]
@@ -59,12 +59,17 @@ def test_every_estimate_is_in_the_table_of_measures():
     measures = build_measures(("lora", "dora"))
     rows = tabulate_measures(measures).rows
     assert len(rows) == sum(len(m.arms) + (m.base is not None) for m in measures)
-    assert ("held_out_loss", "", "lower", "loss", "base", 0.1312) == rows[0][:6]
+    assert rows[0][:6] == ("held_out_loss", "", "lower", "loss", "base", 0.1312)
 
 
 @pytest.mark.parametrize(
     ("outcome", "symbol"),
-    [("better", "▲"), ("worse", "▼"), ("no detectable difference", "≈"), ("not judged", "–")],
+    [
+        ("better", "▲"),
+        ("worse", "▼"),
+        ("no detectable difference", "≈"),
+        ("not judged", "\N{EN DASH}"),
+    ],
 )
 def test_an_outcome_is_told_by_word_and_symbol(outcome, symbol):
     verdict = build_verdict("lora", "dora", 0.002, outcome=outcome)

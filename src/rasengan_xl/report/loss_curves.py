@@ -1,5 +1,6 @@
 """The training losses of all runs, smoothed alike, and their mean over seeds."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
@@ -43,9 +44,13 @@ def gather_curves(
     ]
     if less_first and raw:
         raw = _subtract_first(comparison, raw)
+    return _name_curves(comparison, raw)
+
+
+def _name_curves(comparison: Comparison, found: Sequence[Mapping[int, Losses]]) -> list[ArmCurves]:
     return [
         ArmCurves(name=arm.name, index=index, seeds=dict(seeds), mean=average(list(seeds.values())))
-        for index, (arm, seeds) in enumerate(zip(comparison.arms, raw, strict=True))
+        for index, (arm, seeds) in enumerate(zip(comparison.arms, found, strict=True))
         if seeds
     ]
 
@@ -85,6 +90,19 @@ def subtract_seeds(
     return {seed: losses for seed, losses in differences.items() if losses}
 
 
+def gather_checkpoints(comparison: Comparison) -> list[ArmCurves]:
+    """Gather the held-out losses on the way of every arm that has any."""
+    found = [
+        {
+            run.seed: {point.step: point.loss for point in run.checkpoints}
+            for run in arm.runs
+            if run.checkpoints
+        }
+        for arm in comparison.arms
+    ]
+    return _name_curves(comparison, found)
+
+
 def average(runs: Sequence[Losses]) -> dict[int, float]:
     """Return the mean over runs of every step that the longest runs share.
 
@@ -108,6 +126,20 @@ def smooth(losses: Losses, window: int) -> dict[int, float]:
     """Average each value with its neighbours, twice: once leaves a line ragged."""
     once = _average_near(list(losses.values()), window // 2)
     return dict(zip(losses, _average_near(once, window // 2), strict=True))
+
+
+def find_range(lines: Sequence[Losses]) -> tuple[float, float, bool]:
+    """Return a range for an axis, and whether lines leave it.
+
+    The few values of a run that diverges would make all others a flat line; a range that is more
+    than doubled by the topmost hundredth of the values leaves them out.
+    """
+    values = sorted(value for line in lines for value in line.values())
+    low, most, high = values[0], values[math.ceil(0.99 * (len(values) - 1))], values[-1]
+    leaves = high - low > 2 * (most - low) > 0
+    top = most if leaves else high
+    room = (top - low) * 0.06 or abs(top) * 0.1 or 1.0
+    return low - room, top + room, leaves
 
 
 def thin(losses: Losses) -> tuple[list[int], list[float]]:
