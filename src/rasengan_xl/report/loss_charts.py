@@ -20,7 +20,7 @@ from rasengan_xl.report.loss_curves import (
     smooth,
     thin,
 )
-from rasengan_xl.report.numbers import write_counted
+from rasengan_xl.report.numbers import write_counted, write_n
 from rasengan_xl.report.reading import LossHistory
 from rasengan_xl.report.svg import COLOURS, DASHES, SOFT, Chart, Size, colour_of, name_series
 
@@ -55,7 +55,8 @@ def draw_losses(comparison: Comparison, histories: Mapping[str, LossHistory]) ->
         )
     if on_the_way := gather_checkpoints(comparison):
         lead = (
-            "Over the first rows of the held-out table; standard errors in tables/checkpoints.csv."
+            f"Over the first rows of the held-out table ({_count_entries(comparison)}), at each "
+            "checkpoint; standard errors are in tables/checkpoints.csv."
         )
         charts.append(_draw("held_out_loss_by_step", "Held-out loss on the way", on_the_way, lead))
     return charts
@@ -117,8 +118,14 @@ def _fill(
     axes.set_ylim(low, high)
 
 
+def _count_entries(comparison: Comparison) -> str:
+    counts = {p.n for arm in comparison.arms for run in arm.runs for p in run.checkpoints}
+    return write_n(max(counts)) if len(counts) == 1 else f"{write_n(min(counts))} to {max(counts)}"
+
+
 def _describe_lines(curves: Sequence[ArmCurves], window: int) -> str:
-    lines = "single steps" if window == 1 else f"running means over {write_counted(window, 'step')}"
+    smoothed = f"running means over {write_counted(window, 'step')}"
+    lines = smoothed if window > 1 else "not smoothed"
     if all(len(arm.seeds) == 1 for arm in curves):
         return f"Lines are {lines}, of one training seed."
     return (
