@@ -130,6 +130,12 @@ def test_the_second_sentence_names_the_cheapest_and_the_dearest():
     assert cost.endswith("(n = 3 seeds).")
 
 
+def test_a_unit_that_names_its_share_is_a_time_too():
+    time = build_measures(("lora", "dora"))[-1].model_copy(update={"unit": "s/picture"})
+    cost = write_answer(compare(measures=[build_measures()[0], time])).cost
+    assert "s/picture [0.0339, 0.0351], and dora takes" in cost.replace("\N{NO-BREAK SPACE}", " ")
+
+
 def test_nearly_equal_costs_are_not_called_cheaper():
     measures = build_measures(("lora", "dora"))
     memory = next(m for m in measures if m.key == "peak_memory_gib")

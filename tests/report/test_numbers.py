@@ -17,6 +17,7 @@ from rasengan_xl.report.numbers import (
     write_times,
     write_value,
     write_with_interval,
+    write_within,
 )
 
 MINUS = "\N{MINUS SIGN}"
@@ -95,6 +96,13 @@ def test_a_tiny_p_value_is_bounded():
 )
 def test_numbers_have_their_units(write, number, text):
     assert plain(write(number)) == text
+
+
+def test_a_label_within_a_sentence_keeps_its_acronyms():
+    assert write_within("Held-out loss") == "held-out loss"
+    assert write_within("Distance by CLIP") == "distance by CLIP"
+    assert write_within("CLIP score") == "CLIP score"
+    assert write_within("") == ""
 
 
 def test_one_thing_is_singular():

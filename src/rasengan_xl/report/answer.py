@@ -7,7 +7,12 @@ from rasengan_xl.comparison.result import Comparison
 from rasengan_xl.evaluation.records import Estimate, Measure, Verdict
 from rasengan_xl.report.arms import find_primary, list_verdicts
 from rasengan_xl.report.cost_sentence import write_cost
-from rasengan_xl.report.numbers import write_counted, write_sample, write_with_interval
+from rasengan_xl.report.numbers import (
+    write_counted,
+    write_sample,
+    write_with_interval,
+    write_within,
+)
 from rasengan_xl.report.ranking import Gap, Ranking, rank
 
 MOST_NAMED = 3
@@ -67,7 +72,7 @@ def _describe_unjudged(comparison: Comparison, primary: Measure) -> str:
     if len(primary.arms) == 1:
         ((name, only),) = primary.arms.items()
         return (
-            f"Only {name} was measured ({primary.label.lower()} "
+            f"Only {name} was measured ({write_within(primary.label)} "
             f"{_with_interval(only, primary)}, {_count_one(only)}), so there is "
             "nothing to set it against."
         )
@@ -76,9 +81,10 @@ def _describe_unjudged(comparison: Comparison, primary: Measure) -> str:
         reason = "Too few runs finished to tell a method from its luck"
     else:
         reason = "One training seed cannot tell a method from its luck"
+    extreme = "highest" if primary.direction == "higher" else "lowest"
     return (
         f"{reason}, so no arm is called better here: {best} has the "
-        f"{'highest' if primary.direction == 'higher' else 'lowest'} {primary.label.lower()}, "
+        f"{extreme} {write_within(primary.label)}, "
         f"{_with_interval(primary.arms[best], primary)} ({_count_one(primary.arms[best])}), but "
         f"{over}."
     )
@@ -86,7 +92,7 @@ def _describe_unjudged(comparison: Comparison, primary: Measure) -> str:
 
 def _describe(ranking: Ranking, primary: Measure, verdicts: Sequence[Verdict]) -> str:
     end = f" ({_count(verdicts)}; 95\N{NO-BREAK SPACE}% intervals)."
-    label = primary.label.lower()
+    label = write_within(primary.label)
     if not ranking.gaps:
         return _describe_tie(ranking, primary) + end
     if ranking.splits and len(ranking.leaders) == 1:
@@ -120,7 +126,7 @@ def _describe_tie(ranking: Ranking, primary: Measure) -> str:
     size = write_with_interval(largest.difference, largest.low, largest.high, primary.unit)
     pairs = "the two arms" if len(ranking.arms) == 2 else f"any of the {len(ranking.arms)} arms"
     return (
-        f"No difference in {primary.label.lower()} was found between {pairs}; the largest, "
+        f"No difference in {write_within(primary.label)} was found between {pairs}; the largest, "
         f"{largest.first} less {largest.second}, is {size}, which may be chance"
     )
 

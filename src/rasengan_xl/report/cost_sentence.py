@@ -3,7 +3,12 @@
 from rasengan_xl.comparison.result import Comparison
 from rasengan_xl.evaluation.records import Measure
 from rasengan_xl.report.arms import find_memory, find_time
-from rasengan_xl.report.numbers import write_seed_counts, write_times, write_with_interval
+from rasengan_xl.report.numbers import (
+    write_seed_counts,
+    write_times,
+    write_with_interval,
+    write_within,
+)
 
 
 def write_cost(comparison: Comparison) -> str:
@@ -25,7 +30,8 @@ def _name_cheapest(measure: Measure | None, claim: str) -> str:
     if low <= 0:
         return ""
     if high < low * 1.01:
-        return f"all arms are within 1\N{NO-BREAK SPACE}% of each other in {measure.label.lower()}"
+        label = write_within(measure.label)
+        return f"all arms are within 1\N{NO-BREAK SPACE}% of each other in {label}"
     few, much = (
         write_with_interval(each.value, each.low, each.high, measure.unit)
         for each in (measure.arms[least], measure.arms[most])

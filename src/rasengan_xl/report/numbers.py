@@ -124,6 +124,11 @@ def write_with_interval(value: float, low: float | None, high: float | None, uni
     return f"{written} {write_interval(low, high)}".rstrip()
 
 
+def write_within(label: str) -> str:
+    """Write a label as it stands within a sentence; an acronym at its start keeps its capitals."""
+    return label if label[1:2].isupper() else label[:1].lower() + label[1:]
+
+
 def choose_decimals(value: float, reach: float | None) -> int:
     """Return the decimals that an interval supports; of a bare value, those of four digits.
 

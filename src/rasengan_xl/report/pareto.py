@@ -10,7 +10,7 @@ from rasengan_xl.evaluation.records import Estimate, Measure
 from rasengan_xl.report.arms import find_memory, find_primary, find_time, place_arms, series_of
 from rasengan_xl.report.charting import HALF, draw_point, label_axes, make_chart, spread
 from rasengan_xl.report.data_tables import DataTable
-from rasengan_xl.report.numbers import write_sample
+from rasengan_xl.report.numbers import write_sample, write_within
 from rasengan_xl.report.svg import INK, SOFT, Chart, Size
 
 
@@ -59,7 +59,7 @@ def _draw_tradeoff(key: str, quality: Measure, cost: Measure, places: Mapping[st
     return make_chart(
         partial(_draw, quality=quality, cost=cost, series=series),
         HALF,
-        title=f"{quality.label} against {cost.label.lower()}",
+        title=f"{quality.label} against {write_within(cost.label)}",
         caption=(
             f"Left and {better} is better. Rings and the dotted line mark the Pareto front: "
             "arms that no other beats in both. The front goes by the values alone; where "
@@ -103,7 +103,7 @@ def _tabulate(key: str, quality: Measure, cost: Measure, front: list[str]) -> Da
     names = [name for name in quality.arms if name in cost.arms]
     return DataTable(
         name=key,
-        title=f"{quality.label} against {cost.label.lower()}",
+        title=f"{quality.label} against {write_within(cost.label)}",
         columns=(
             "arm",
             *(f"{m.key}{end}" for m in (cost, quality) for end in ("", "_low", "_high", "_n")),

@@ -11,6 +11,7 @@ from rasengan_xl.evaluation.records import Measure, Verdict
 from rasengan_xl.report.arms import find_primary, list_verdicts, place_arms
 from rasengan_xl.report.charting import WIDE, make_chart
 from rasengan_xl.report.data_tables import DataTable
+from rasengan_xl.report.numbers import write_within
 from rasengan_xl.report.svg import (
     COLOURS,
     INK,
@@ -33,7 +34,7 @@ def draw_verdicts(comparison: Comparison) -> Chart | None:
     if primary is None or not verdicts:
         return None
     side = "Left" if primary.direction == "lower" else "Right"
-    title = f"Differences in {primary.label.lower()}"
+    title = f"Differences in {write_within(primary.label)}"
     return make_chart(
         partial(_draw, verdicts=verdicts, primary=primary, places=place_arms(comparison)),
         Size(width=WIDE.width, height=80 + _ROW_HEIGHT * len(verdicts)),
@@ -69,7 +70,7 @@ def _draw(
     axes.grid(visible=False, axis="y")
     axes.locator_params(axis="x", nbins=3 if size.narrow else 7)
     unit = f" ({primary.unit})" if primary.unit else ""
-    axes.set_xlabel(f"difference in {primary.label.lower()}{unit}", loc="right")
+    axes.set_xlabel(f"difference in {write_within(primary.label)}{unit}", loc="right")
 
 
 def _draw_row(axes: Axes, row: int, verdict: Verdict, places: Mapping[str, int]) -> None:
