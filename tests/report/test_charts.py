@@ -1,3 +1,5 @@
+import pytest
+
 from rasengan_xl.report.loss_charts import draw_losses, list_losses
 from rasengan_xl.report.reading import LossHistory, read_histories
 from rasengan_xl.report.strata_chart import draw_strata, list_strata
@@ -46,7 +48,19 @@ def test_strata_are_drawn_as_shares_of_the_base(rich_comparison):
     assert chart is not None
     assert [name for _, name in chart.series] == list(ARMS)
     assert "percent of the base" in chart.caption
-    assert len(list_strata(rich_comparison).rows) == 5 * 5
+
+
+def test_every_stratum_is_listed_with_what_is_drawn(rich_comparison):
+    table = list_strata(rich_comparison)
+    assert len(table.rows) == 5 * 5
+    (row,) = [row for row in table.rows if row[:2] == (250, "dora")]
+    listed = dict(zip(table.columns, row, strict=True))
+    (stratum,) = [stratum for stratum in rich_comparison.strata if stratum.timestep == 250]
+    assert listed["difference_to_base"] == stratum.differences["dora"].value
+    assert listed["change_percent"] == pytest.approx(
+        100 * stratum.differences["dora"].value / stratum.base.value
+    )
+    assert listed["change_percent_low"] < listed["change_percent"]
 
 
 def test_no_strata_draw_nothing():

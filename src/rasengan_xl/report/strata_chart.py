@@ -48,14 +48,19 @@ def list_strata(comparison: Comparison) -> DataTable:
             "timestep",
             "arm",
             *(f"{what}{end}" for what in ("loss", "difference_to_base") for end in _ENDS),
+            *("change_percent", "change_percent_low", "change_percent_high"),
         ),
         rows=[
             row
             for stratum in comparison.strata
             for row in (
-                (stratum.timestep, "base", *_row(stratum.base), *_row(None)),
+                (stratum.timestep, "base", *_row(stratum.base), *_row(None), None, None, None),
                 *(
-                    (stratum.timestep, name, *_row(loss), *_row(stratum.differences.get(name)))
+                    (
+                        *(stratum.timestep, name, *_row(loss)),
+                        *_row(stratum.differences.get(name)),
+                        *(_share(stratum, name) if name in stratum.differences else (None,) * 3),
+                    )
                     for name, loss in stratum.arms.items()
                 ),
             )
