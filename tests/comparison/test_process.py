@@ -142,3 +142,28 @@ answers.flush()
     )
     assert ended.stdout == "answer\n"
     assert ended.stderr.splitlines()[-2:] == ["from C", "from Python"]
+
+
+def test_a_worker_ends_when_whoever_asked_has_died():
+    script = """
+import time
+from rasengan_xl.comparison import worker
+from rasengan_xl.comparison.orders import ORDERS
+from rasengan_xl.runs.records import StageProgress
+
+def say_once(order):
+    yield StageProgress(stage="a", done=0, total=1)
+    time.sleep(60)
+
+worker.ORDERS = type("Orders", (), {"validate_json": staticmethod(lambda text: None)})
+worker.carry_out = say_once
+worker.SECONDS_TO_SAVE = 0.5
+worker.main()
+"""
+    worker = subprocess.Popen(
+        (sys.executable, "-c", script), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE
+    )
+    assert decode_line(worker.stdout.readline()).stage == "a"
+    worker.stdout.close()  # as the end of a process does
+    # Either it was between two records, and stopped; or it was not there in time, and was ended.
+    assert worker.wait(20) in (128 + signal.SIGTERM, -signal.SIGKILL)

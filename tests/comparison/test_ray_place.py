@@ -3,7 +3,7 @@ import signal
 import sys
 import threading
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
@@ -41,15 +41,12 @@ def ray_place(own_cache):
 def descendants(pid):
     """List the processes below one, with their command lines."""
     found = {}
-    try:
-        tasks = list(Path(f"/proc/{pid}/task").iterdir())
-    except OSError:  # it has just ended
-        return found
-    for task in tasks:
-        for child in map(int, (task / "children").read_text().split()):
-            command = Path(f"/proc/{child}/cmdline").read_bytes().replace(b"\0", b" ").decode()
-            found[child] = command
-            found.update(descendants(child))
+    for children in Path("/proc").glob(f"{pid}/task/*/children"):
+        with suppress(OSError):  # it has just ended
+            for child in map(int, children.read_text().split()):
+                command = Path(f"/proc/{child}/cmdline").read_bytes()
+                found[child] = command.replace(b"\0", b" ").decode()
+                found.update(descendants(child))
     return found
 
 

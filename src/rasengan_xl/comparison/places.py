@@ -123,4 +123,4 @@ def _visible_gpus() -> list[str]:
 def _cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
-    return os.cpucount() or 1
+    return os.cpu_count() or 1

@@ -4,12 +4,12 @@ import queue
 import tempfile
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Literal
 
 from rasengan_xl.comparison.orders import ORDERS, Order, encode_progress
 from rasengan_xl.comparison.parcels import pack, unpack
 from rasengan_xl.comparison.process import WorkerFailedError, run_worker
+from rasengan_xl.comparison.scratch import Scratch
 from rasengan_xl.comparison.stopping import Stop
 from rasengan_xl.runs.records import Record
 
@@ -41,8 +41,8 @@ class Bench:
     """
 
     def __init__(self) -> None:
-        self._folder = tempfile.TemporaryDirectory(prefix="rasengan-")
-        self._root = Path(self._folder.name)
+        self._scratch = Scratch()
+        self._root = self._scratch.path / "root"
         self._inputs = tempfile.TemporaryFile()  # noqa: SIM115 - it lives as long as the bench
         self._messages: queue.Queue[Message] = queue.Queue(_MESSAGES_AHEAD)
         self._stop = Stop()
@@ -53,8 +53,8 @@ class Bench:
 
     def begin(self, order: str) -> None:
         """Unpack what has been received, and start on an order, which is JSON."""
-        unpack(self._inputs, self._root / "root")
-        here = ORDERS.validate_json(order).model_copy(update={"root": self._root / "root"})
+        unpack(self._inputs, self._root)
+        here = ORDERS.validate_json(order).model_copy(update={"root": self._root})
         threading.Thread(target=self._carry_out, args=(here,), daemon=True).start()
 
     def fetch(self) -> list[Message]:
@@ -77,7 +77,7 @@ class Bench:
     def leave(self) -> None:
         """Remove what was written here."""
         self._inputs.close()
-        self._folder.cleanup()
+        self._scratch.remove()
 
     def _carry_out(self, order: Order) -> None:
         try:
@@ -88,7 +88,7 @@ class Bench:
             self._messages.put(("outcome", Outcome(reason=reason).model_dump_json()))
 
     def _say(self, order: Order) -> Iterator[Message]:
-        log, outcome = self._root / "log", Outcome()
+        log, outcome = self._scratch.path / "log", Outcome()
         try:
             for record in run_worker(order, log, stop=self._stop):
                 yield "progress", encode_progress(record)

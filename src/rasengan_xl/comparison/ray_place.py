@@ -17,7 +17,7 @@ from rasengan_xl.comparison.places import Progress, count
 from rasengan_xl.comparison.process import WorkerFailedError
 from rasengan_xl.comparison.ray_bench import Bench, Message, Outcome
 from rasengan_xl.comparison.stopping import SECONDS_BETWEEN_LOOKS, Stop
-from rasengan_xl.errors import DeviceError
+from rasengan_xl.errors import DeviceError, RasenganError
 from rasengan_xl.runs.records import StageProgress
 
 _LONGEST_REASON = 300
@@ -96,9 +96,11 @@ class RayPlace:
         errors = self._ray.exceptions
         try:
             yield from self._carry_out(order, log, stop)
+        except RasenganError as error:  # what came back cannot be written here
+            raise WorkerFailedError(str(error), by_user=True) from error
         except errors.RayTaskError as error:  # of the code around the worker, or its absence
             raise WorkerFailedError(_last_line(error), by_user=False) from error
-        except errors.RayError as error:
+        except (errors.RayError, ConnectionError) as error:
             reason = f"the process on the cluster was lost ({type(error).__name__})"
             raise WorkerFailedError(reason, by_user=False, lost=True) from error
 

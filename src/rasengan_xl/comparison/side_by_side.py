@@ -110,8 +110,8 @@ def _merge(events: "queue.SimpleQueue[JobEvent | Future[None]]", jobs: int) -> I
 
 def _end(threads: list[Future[None]], stop: Stop) -> None:
     """Return once no thread works any more, nor the worker that it waited for."""
-    stop.ask()
     try:
+        stop.ask()
         wait(threads)  # not `Thread.join`: one that a signal broke off takes a thread for ended
     finally:  # a second Ctrl-C breaks off the waiting
         stop.hurry()

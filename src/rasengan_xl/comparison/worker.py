@@ -25,7 +25,7 @@ from rasengan_xl.comparison.prepare import prepare_arms
 from rasengan_xl.comparison.stopping import SECONDS_TO_SAVE
 from rasengan_xl.errors import USER_ERROR_STATUS, RasenganError
 from rasengan_xl.runs.records import StageProgress, StepRecord
-from rasengan_xl.training.interruption import Stopped, stop_on_interrupt
+from rasengan_xl.training.interruption import SIGNALS, Stopped, stop_on_interrupt
 from rasengan_xl.training.run import run_training
 
 
@@ -43,6 +43,8 @@ def carry_out(order: Prepare | Train | Examine) -> Iterator[StageProgress | Step
 def main() -> None:
     """Read one order, carry it out, and report on standard output."""
     answers = _take_standard_output()
+    # Where Ray starts a worker, it hands down a mask that lets no SIGINT through.
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
     watch = threading.Thread(target=_die_with_reader, args=(answers.fileno(),), daemon=True)
     watch.start()
     order = ORDERS.validate_json(sys.stdin.read())

@@ -1,0 +1,1 @@
+"""Where else a run's figures may be followed: TensorBoard, Weights & Biases, trackio."""
