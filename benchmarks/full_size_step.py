@@ -26,12 +26,6 @@ from rasengan_xl.dataset.stream import build_stream
 from rasengan_xl.dataset.trace import TraceHash
 from rasengan_xl.mini import architecture
 from rasengan_xl.ranks import ALONE
-from rasengan_xl.runs.provenance import describe_machine
-from rasengan_xl.sdxl.compute import Compute, choose_compute
-from rasengan_xl.sdxl.full_size import POOLED_WIDTH, TOKENS, UNET_CONFIG, build_full_size_unet
-from rasengan_xl.sdxl.noise_schedule import NoiseSchedule
-from rasengan_xl.sdxl.objective import build_objective
-from rasengan_xl.sdxl.quantization import quantize_linears
 from rasengan_xl.runs.cost import (
     memory_kind,
     peak_memory_gib,
@@ -39,6 +33,12 @@ from rasengan_xl.runs.cost import (
     summarise_idleness,
     summarise_seconds,
 )
+from rasengan_xl.runs.provenance import describe_machine
+from rasengan_xl.sdxl.compute import Compute, choose_compute
+from rasengan_xl.sdxl.full_size import POOLED_WIDTH, TOKENS, UNET_CONFIG, build_full_size_unet
+from rasengan_xl.sdxl.noise_schedule import NoiseSchedule
+from rasengan_xl.sdxl.objective import build_objective
+from rasengan_xl.sdxl.quantization import quantize_linears
 from rasengan_xl.training.given_weights import GivenWeights
 from rasengan_xl.training.loop import Task, train_steps
 from rasengan_xl.training.optimizer import build_optimizer

@@ -6,8 +6,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from rasengan_xl.errors import ModelError
-from rasengan_xl.evaluation.encoder_folder import EncoderFolder, choose_encoder_files
-from rasengan_xl.evaluation.encoders import clip_scores, find_encoder
+from rasengan_xl.evaluation.encoder_folder import PINNED, EncoderFolder, choose_encoder_files
+from rasengan_xl.evaluation.encoders import DEFAULT_NAMES, clip_scores, find_encoder
 from rasengan_xl.evaluation.preprocessing import read_preprocessing
 from rasengan_xl.mini.world.portraits import draw_portrait
 from rasengan_xl.mini.world.scenes import draw_scene
@@ -96,6 +96,20 @@ def test_what_is_no_encoder_is_refused_in_one_line(clip, tmp_path):
 
 def test_an_encoder_that_the_hub_does_not_give_is_refused_in_one_line():
     refuse("clip", "nobody/nothing", "cannot be had from the hub")  # the tests are offline
+
+
+def test_a_hub_model_that_lies_here_by_its_commit_needs_no_network(clip, tmp_path, monkeypatch):
+    asked = []
+
+    def download(name, revision, local_files_only):
+        asked.append((name, revision, local_files_only))
+        return str(tmp_path / "clip")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
+    name = DEFAULT_NAMES["clip"]
+    assert find_encoder("clip", name, None, CPU).texts is not None
+    find_encoder("clip", name, "f" * 40, CPU)
+    assert asked == [(name, PINNED[name], True), (name, "f" * 40, True)]
 
 
 def test_damaged_encoders_are_refused_in_one_line(clip, tmp_path):

@@ -1,83 +1,109 @@
 import pytest
 
 from rasengan_xl.report.numbers import (
+    choose_decimals,
     write_bytes,
     write_compact,
-    write_count,
     write_counted,
-    write_error,
-    write_gib,
-    write_loss,
-    write_n,
-    write_seconds,
-    write_seconds_range,
+    write_difference,
+    write_duration,
+    write_flops,
+    write_interval,
+    write_p_value,
+    write_rate,
+    write_sample,
+    write_seed_counts,
     write_share,
     write_times,
-    write_with_error,
+    write_value,
+    write_with_interval,
+    write_within,
 )
+
+MINUS = "\N{MINUS SIGN}"
+
+
+def plain(text):
+    return text.replace("\N{NO-BREAK SPACE}", " ")
 
 
 @pytest.mark.parametrize(
-    ("number", "text"),
+    ("value", "reach", "text"),
     [
-        (0, "0"),
-        (999, "999"),
-        (1_000, "1.00 k"),
-        (999_949, "1.00 M"),
-        (23_224_320, "23.2 M"),
-        (83_722_240, "83.7 M"),
-        (2_567_463_684, "2.57 B"),
+        (0.118243, 0.0021, "0.1182"),
+        (0.118243, 0.0007, "0.1182"),
+        (0.118243, 0.04, "0.12"),
+        (10.3142, 0.02, "10.31"),
+        (6.0, 0.00001, "6.000000"),
+        (-0.0003, 0.001, f"{MINUS}0.0003"),
+        (-0.00001, 0.001, "0.0000"),
+        (0.118243, None, "0.1182"),
+        (10.3142, None, "10.31"),
+        (0.0, None, "0.000"),
     ],
 )
-def test_a_large_number_has_three_digits(number, text):
-    assert write_compact(number) == text
+def test_a_value_is_written_to_what_its_interval_supports(value, reach, text):
+    assert write_value(value, reach=reach) == text
+
+
+def test_decimals_never_run_on():
+    assert choose_decimals(0.1, 1e-12) == 6
+
+
+def test_an_interval_has_its_unit_once_and_no_exponent():
+    assert plain(write_interval(0.00001, 0.00003, "s")) == "[0.000010, 0.000030] s"
+    assert write_interval(None, 0.3) == write_interval(0.3, None) == ""
+    assert plain(write_with_interval(0.118, 0.116, 0.120)) == "0.1180 [0.1160, 0.1200]"
+    assert plain(write_with_interval(6.1, None, None, "GiB")) == "6.100 GiB"
+
+
+def test_a_difference_has_its_sign():
+    assert write_difference(0.0011, reach=0.0004) == "+0.0011"
+    assert write_difference(-0.0011, reach=0.0004) == f"{MINUS}0.0011"
+
+
+def test_a_sample_names_what_it_is_over():
+    assert plain(write_sample(64, 3)) == "n = 64 pictures \N{MULTIPLICATION SIGN} 3 seeds"
+    assert plain(write_sample(0, 1)) == "n = 1 seed"
+    assert plain(write_seed_counts([3, 2])) == "n = 2 to 3 seeds"
+    assert plain(write_seed_counts([3])) == "n = 3 seeds"
+
+
+def test_a_tiny_p_value_is_bounded():
+    assert plain(write_p_value(0.0004)) == "p < 0.001"
+    assert plain(write_p_value(0.018)) == "p = 0.018"
+    assert write_p_value(None) == ""
 
 
 @pytest.mark.parametrize(
-    ("number", "text"), [(12, "12 B"), (1_234_567, "1.23 MB"), (3_350_000_000, "3.35 GB")]
-)
-def test_a_file_size_is_decimal(number, text):
-    assert write_bytes(number) == text
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(0.1384, "0.138 s"), (0.9999, "1.00 s"), (1.5, "1.50 s"), (12.34, "12.3 s"), (0.0, "0.00 s")],
-)
-def test_a_duration_has_three_digits(seconds, text):
-    assert write_seconds(seconds) == text
-
-
-@pytest.mark.parametrize(
-    ("loss", "text"), [(0.13124, "0.1312"), (0.0, "0.0000"), (0.0001234, "0.000123")]
-)
-def test_a_loss_has_four_decimals_unless_they_say_nothing(loss, text):
-    assert write_loss(loss) == text
-
-
-@pytest.mark.parametrize(
-    ("value", "error", "text"),
+    ("write", "number", "text"),
     [
-        (-0.01237, 0.00112, "\N{MINUS SIGN}0.0124 \N{PLUS-MINUS SIGN} 0.0011"),
-        (0.5, 0.25, "0.50 \N{PLUS-MINUS SIGN} 0.25"),
-        (0.5, 0.0, "0.5000 \N{PLUS-MINUS SIGN} 0.0000"),
+        (write_compact, 23_224_320, "23.2 M"),
+        (write_compact, 999_950, "1.00 M"),
+        (write_compact, 12, "12"),
+        (write_bytes, 92_937_493, "92.9 MB"),
+        (write_bytes, 12, "12 B"),
+        (write_flops, 2.13e13, "21.3 TFLOP"),
+        (write_share, 0.00896, "0.896 %"),
+        (write_share, 0, "0 %"),
+        (write_times, 1.9245, "1.92\N{MULTIPLICATION SIGN}"),
+        (write_rate, 3e-5, "0.00003"),
+        (write_rate, 1.0, "1"),
+        (write_duration, 16.6, "16.6 s"),
+        (write_duration, 200, "3 min 20 s"),
+        (write_duration, 7500, "2 h 5 min"),
     ],
 )
-def test_a_value_has_the_decimals_of_its_error(value, error, text):
-    assert write_with_error(value, error) == text
+def test_numbers_have_their_units(write, number, text):
+    assert plain(write(number)) == text
 
 
-def test_other_figures_carry_their_unit():
-    assert write_count(1221) == "1,221"
-    assert write_counted(1, "arm") == "1 arm"
-    assert write_counted(4, "arm") == "4 arms"
-    assert write_gib(6.1) == "6.10 GiB"
-    assert write_share(0.00896) == "0.896 %"
-    assert write_share(0) == "0 %"
-    assert write_seconds_range(0.134, 0.1467) == "0.134 to 0.147 s"
-    assert write_times(1.9) == "1.90\N{MULTIPLICATION SIGN}"
-    assert write_error(0.0041) == "\N{PLUS-MINUS SIGN} 0.0041"
+def test_a_label_within_a_sentence_keeps_its_acronyms():
+    assert write_within("Held-out loss") == "held-out loss"
+    assert write_within("Distance by CLIP") == "distance by CLIP"
+    assert write_within("CLIP score") == "CLIP score"
+    assert write_within("") == ""
 
 
-def test_the_size_of_a_sample_holds_together():
-    assert write_n(290).split(" ") == ["n\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}290"]
+def test_one_thing_is_singular():
+    assert [write_counted(n, "arm") for n in (0, 1, 4)] == ["0 arms", "1 arm", "4 arms"]

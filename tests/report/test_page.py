@@ -1,176 +1,227 @@
+import csv
+import json
 import re
-from html import escape
-from html.parser import HTMLParser
+from html import escape, unescape
 
 import pytest
 
 from rasengan_xl.errors import OutputError
-from rasengan_xl.report.numbers import write_n
-from rasengan_xl.report.page import COLOURS, write_report
+from rasengan_xl.report.page import write_report
+from rasengan_xl.report.svg import COLOURS
 
-VOID = {"meta", "link", "img", "input"}
+from .page_checks import check_page
+from .sample import (
+    build_arm,
+    build_comparison,
+    build_failed_run,
+    build_measures,
+    build_run,
+    build_verdict,
+    write_folder,
+)
 
 
 def page_of(folder):
     return write_report(folder).read_text(encoding="utf-8")
 
 
+@pytest.fixture(scope="module")
+def rich_page(rich_folder):
+    return page_of(rich_folder)
+
+
 def test_the_page_is_written_into_the_folder(folder):
     assert write_report(folder) == folder / "report.html"
-    assert not list(folder.glob("*.part"))
+    assert not list(folder.rglob("*.part"))
 
 
-def test_the_page_is_the_same_each_time(folder):
-    assert page_of(folder) == page_of(folder)
+def test_the_page_and_its_tables_are_the_same_each_time(folder):
+    first = page_of(folder), {f.name: f.read_text() for f in (folder / "tables").iterdir()}
+    assert first == (
+        page_of(folder),
+        {f.name: f.read_text() for f in (folder / "tables").iterdir()},
+    )
 
 
-def test_the_page_asks_the_network_for_nothing(folder):
-    page = page_of(folder)
-    assert "http://" not in page
-    assert "https://" not in page
-    assert "@import" not in page
-    assert "url(" not in page
-    sources = re.findall(r'\b(?:src|href|srcset)="([^"]*)"', page)
-    assert all(source.startswith(("data:", "#")) for source in sources)
+def test_the_page_is_whole_and_closed(rich_page):
+    check_page(rich_page)
 
 
-def test_only_the_page_s_own_script_may_run(folder):
-    page = page_of(folder)
-    assert page.count("<script>") == 1
-    assert re.search(r"script-src 'sha256-[A-Za-z0-9+/=]+'", page)
-    assert not re.search(r"\son[a-z]+=", page)
+def test_the_parts_stand_in_their_order(rich_page):
+    titles = [unescape(title) for title in re.findall(r"<h2[^>]*>([^<]*)</h2>", rich_page)]
+    assert titles == [
+        "The answer",
+        "Pictures",
+        "Quality against cost",
+        "All figures",
+        "Closer looks",
+        "Loss",
+        "What was equal, what differed",
+        "What went wrong or was left out",
+        "Repeat it",
+    ]
 
 
-def test_every_element_is_closed_in_order(folder):
-    open_elements = []
-
-    class Checker(HTMLParser):
-        def handle_starttag(self, tag, attrs):
-            if tag not in VOID:
-                open_elements.append(tag)
-
-        def handle_startendtag(self, tag, attrs):
-            pass
-
-        def handle_endtag(self, tag):
-            assert open_elements.pop() == tag
-
-    Checker().feed(page_of(folder))
-    assert open_elements == []
+def test_every_picture_is_embedded_once_with_column_seed_and_prompt(rich_page, rich_comparison):
+    wall = re.findall(r'class="shot"[^>]*><img src="(data:image/png;base64,[^"]+)"', rich_page)
+    drawn = sum(1 + sum(map(len, row.arms.values())) for row in rich_comparison.pictures)
+    assert len(wall) == len(set(wall)) == drawn
+    prompt = rich_comparison.pictures[0].prompt
+    assert f'alt="dora, training seed 1: {prompt} (picture seed 100)"' in rich_page
+    assert "seed 2: this run failed" in rich_page
 
 
-def test_every_picture_is_embedded_once_with_its_prompt_and_seed(folder):
-    page = page_of(folder)
-    pictures = re.findall(r'<img src="(data:image/png;base64,[^"]+)"', page)
-    assert len(pictures) == len(set(pictures)) == 3
-    for column in ("base", "lora", "dora"):
-        assert f'alt="{column}: a ninja at night (seed 100)"' in page
+def test_only_the_first_training_seed_is_shown_at_first(rich_page):
+    shots = re.findall(r'class="shot"[^>]*data-seed="(\d)"( hidden)?', rich_page)
+    assert {(seed, bool(hidden)) for seed, hidden in shots} == {
+        ("0", False),
+        ("1", True),
+        ("2", True),
+    }
+
+
+def test_every_measured_figure_is_on_the_page_and_in_the_tables(rich_page, rich_folder):
+    comparison = json.loads((rich_folder / "comparison.json").read_text())
+    with (rich_folder / "tables/measures.csv").open(newline="") as text:
+        rows = {(row["measure"], row["arm"]): row for row in csv.DictReader(text)}
+    for measure in comparison["measures"]:
+        for arm, estimate in measure["arms"].items():
+            assert f'title="{estimate["value"]!r}"' in rich_page
+            row = rows[measure["key"], arm]
+            assert float(row["value"]) == estimate["value"]
+            assert (int(row["seeds"]), float(row["low"])) == (estimate["seeds"], estimate["low"])
+
+
+def test_a_table_lies_beside_the_page_for_every_part(rich_page, rich_folder):
+    names = {file.stem for file in (rich_folder / "tables").iterdir()}
+    for name in ("measures", "verdicts", "runs", "strata", "quantization", "equal_time", "nearest"):
+        assert name in names
+    named = set(re.findall(r"tables/(\w+)\.csv", rich_page))
+    assert named <= names
+    assert len(named) > 5
+
+
+def test_every_chart_has_both_sizes_and_its_numbers(rich_page):
+    charts = rich_page.count('<figure class="chart">')
+    assert charts == 7
+    assert rich_page.count('<svg class="wide"') == rich_page.count('<svg class="narrow"') == charts
+    assert rich_page.count("<summary>The numbers") == charts
+
+
+def test_arms_keep_their_colour_in_every_part(rich_page):
+    legends = re.findall(
+        r'data-toggle="(\d)"><svg class="mark arm-(\d)".*?</svg>(.*?)</button>', rich_page
+    )
+    assert {name: (place, colour) for place, colour, name in legends} == {
+        "lora": ("0", "0"),
+        "qlora-normal": ("1", "1"),
+        "qlora-aggressive": ("2", "2"),
+        "dora": ("3", "3"),
+    }
+
+
+def test_verdicts_proof_failure_and_command_are_shown(rich_page, rich_comparison):
+    for text in (
+        "no detectable difference",
+        "✓ all 3 agree",
+        "dora, seed 2: failed.",
+        "facebook/dinov2-base is not on this machine",
+        "energy was not measured",
+        "41.2 TFLOP/s",
+        rich_comparison.command,
+        "✓ chosen",
+        "0.940",
+    ):
+        assert escape(text) in rich_page
 
 
 def test_a_picture_that_is_missing_is_named(folder):
-    (folder / "pictures/dora.png").unlink()
-    assert "pictures/dora.png is missing or not a picture" in page_of(folder)
+    (folder / "pictures/dora-0.png").unlink()
+    assert "pictures/dora-0.png is missing or not a picture" in page_of(folder)
 
 
-def test_a_failed_arm_is_shown_with_its_reason(make_folder, make_arm, make_failed_arm):
-    page = page_of(make_folder(make_arm("lora"), make_failed_arm("dora")))
-    assert "dora failed." in page
-    assert "out of memory at step 9" in page
-    assert "dora failed and drew none." in page
+def test_one_seed_is_said_to_prove_nothing(tmp_path):
+    arms = [build_arm(name, [build_run(name)]) for name in ("lora", "dora")]
+    verdicts = [build_verdict("lora", "dora", 0.01, outcome="not judged", p_value=None, seeds=1)]
+    page = page_of(write_folder(tmp_path / "one", build_comparison(*arms, verdicts=verdicts), 8))
+    check_page(page)
+    assert "One training seed cannot tell a method from its luck" in page
+    assert "not judged" in page
+    assert 'class="seeds"' not in page
 
 
-def test_a_failed_arm_without_a_reason_says_so(make_folder, make_arm, make_failed_arm):
-    page = page_of(make_folder(make_arm("lora"), make_failed_arm("dora", reason=None)))
-    assert "No reason was recorded." in page
-
-
-def test_a_failed_arm_needs_no_folder(make_folder, make_arm, make_failed_arm):
-    folder = make_folder(make_arm("lora"), make_failed_arm("dora"))
-    (folder / "arms/dora/steps.jsonl").unlink()
-    (folder / "arms/dora").rmdir()
-    assert "dora: no steps were recorded" in page_of(folder)
-
-
-def test_a_comparison_whose_only_arm_failed_still_has_a_page(make_folder, make_failed_arm):
-    assert "dora failed." in page_of(make_folder(make_failed_arm("dora")))
-
-
-def test_a_comparison_whose_arms_failed_at_once_lacks_dataset_and_machine(
-    folder, make_comparison, make_failed_arm
-):
-    comparison = make_comparison(make_failed_arm())
-    comparison = comparison.model_copy(update={"dataset": None, "machine": None})
-    comparison.write(folder / "comparison.json")
-    page = page_of(folder)
-    assert "none came far enough to say on which pictures" in page
-    assert page.count("Not recorded: no arm came far enough.") == 3
-
-
-def test_a_comparison_without_arms_still_has_a_page(make_folder):
-    assert "0 ways of fine-tuning" in page_of(make_folder())
-
-
-def test_a_comparison_without_pictures_says_so(folder, make_comparison, make_arm):
-    comparison = make_comparison(make_arm()).model_copy(update={"pictures": []})
-    comparison.write(folder / "comparison.json")
-    page = page_of(folder)
-    assert "No pictures were drawn." in page
-    assert 'id="slider"' not in page
-
-
-def test_hostile_text_is_escaped_wherever_it_stands(folder, make_comparison, make_arm):
-    hostile = "</script><script>alert(1)</script>\"'><img src=x onerror=alert(2)>"
-    arm = make_arm(
-        "lora",
-        name=hostile,
-        settings={hostile: {hostile: hostile}},
-        differs={hostile: hostile},
-        trace_hash=hostile,
-        run="arms/lora",
+def test_a_running_comparison_has_a_page(tmp_path):
+    missing = build_run("dora", status="missing", summary=None, seconds=None, checkpoints=[])
+    comparison = build_comparison(
+        build_arm("lora", [build_run("lora")]),
+        build_arm("dora", [missing]),
+        status="running",
+        measures=[],
+        verdicts=[],
+        primary=None,
     )
-    failed = make_arm("dora", status="failed", reason=hostile)
-    comparison = make_comparison(arm, failed, prompt=hostile)
-    comparison = comparison.model_copy(update={"name": hostile, "base_model": hostile})
+    page = page_of(write_folder(tmp_path / "running", comparison, 8))
+    check_page(page)
+    assert "still running: 1 of 2 runs have finished" in page
+    assert "Nothing has been measured yet." in page
+
+
+@pytest.mark.parametrize("arms", [0, 1])
+def test_a_comparison_of_failures_only_has_a_page(tmp_path, arms):
+    failed = [build_arm("dora", [build_failed_run("dora", 0)])][:arms]
+    comparison = build_comparison(*failed, pictures=[], dataset=None, machine=None, measures=[])
+    page = page_of(write_folder(tmp_path / "failed", comparison, 8))
+    check_page(page)
+    assert "No run came to its end" in page
+    assert page.count("Not recorded: no run came far enough.") == 3
+
+
+def test_tables_of_an_earlier_page_that_hold_nothing_now_are_removed(folder):
+    write_report(folder)
+    assert (folder / "tables/measures.csv").exists()
+    arms = [build_arm("lora"), build_arm("dora")]
+    bare = build_comparison(*arms, measures=[], verdicts=[], primary=None)
+    bare.write(folder / "comparison.json")
+    write_report(folder)
+    assert not (folder / "tables/measures.csv").exists()
+
+
+def test_nothing_in_the_numbers_becomes_markup(folder):
+    hostile = "</script><img src=x onerror=alert(1)>\"'&{{ 7*7 }}"
+    run = build_run("lora", attempts=2)
+    arm = build_arm(
+        "lora", [run], settings={"dataset": {"source": hostile}}, differs={"a": hostile}
+    )
+    failed = build_arm("dora", [build_failed_run("dora", 0, reason=hostile)])
+    measures = [
+        measure.model_copy(update={"label": hostile, "note": hostile})
+        for measure in build_measures(("lora",))
+    ]
+    comparison = build_comparison(
+        arm,
+        failed,
+        prompt=hostile,
+        name=hostile,
+        base_model=hostile,
+        command=hostile,
+        measures=measures,
+        notes=[hostile],
+        varies=[hostile],
+    )
     comparison.write(folder / "comparison.json")
     page = page_of(folder)
     assert page.count("<script") == 1
     assert "<img src=x" not in page
-    assert escape(hostile)[:20] in page
+    assert "{{ 7*7 }}" in page
+    check_page(page)
 
 
-def test_more_arms_than_colours_share_them(make_folder, make_arm):
-    arms = [make_arm(f"rank-{rank}") for rank in range(COLOURS + 2)]
-    page = page_of(make_folder(*arms))
+def test_more_arms_than_colours_share_them(tmp_path):
+    arms = [build_arm(f"rank-{rank}", [build_run(f"rank-{rank}")]) for rank in range(COLOURS + 2)]
+    page = page_of(write_folder(tmp_path / "many", build_comparison(*arms), 8))
+    check_page(page)
     assert f"rank-{COLOURS + 1}" in page
-    assert f'class="line arm-{COLOURS}"' not in page
-
-
-def test_every_figure_of_the_table_is_on_the_page_with_its_n(folder):
-    page = page_of(folder)
-    for figure in ("23.2 M", "92.9 MB", "10.31 GiB", "11.84 GiB", "0.138 s", "0.1118"):
-        assert f">{figure}" in page
-    for n in (290, 31, 256):
-        assert write_n(n) in page
-
-
-def test_the_table_says_what_the_figures_are_worth(folder):
-    page = page_of(folder)
-    assert "with one seed" in page
-    assert "All 2 trace hashes are equal" in page
-
-
-def test_settings_machine_and_dataset_are_shown(folder):
-    page = page_of(folder)
-    for fact in (
-        "Tesla T4",
-        "2.13.0",
-        "1,157",
-        "2 unreadable",
-        "ab12" * 16,
-        "Sampler steps 30",
-        "sampler_steps",
-    ):
-        assert escape(fact) in page
+    assert f"arm-{COLOURS}" not in page
 
 
 def test_a_folder_without_a_comparison_is_refused(tmp_path):

@@ -4,10 +4,8 @@ from rasengan_xl.errors import OutputError
 from rasengan_xl.report.reading import read_comparison, read_losses
 
 
-def test_a_comparison_is_read_as_it_was_written(folder, make_comparison, make_arm):
-    comparison = make_comparison(make_arm())
-    comparison.write(folder / "comparison.json")
-    assert read_comparison(folder) == comparison
+def test_a_comparison_is_read_as_it_was_written(rich_folder, rich_comparison):
+    assert read_comparison(rich_folder) == rich_comparison
 
 
 @pytest.mark.parametrize(

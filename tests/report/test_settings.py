@@ -3,6 +3,8 @@ import pytest
 from rasengan_xl.report.numbers import MISSING
 from rasengan_xl.report.settings import flatten, group_shared, list_differences, write_setting
 
+from .sample import build_arm
+
 
 def test_settings_are_named_by_their_dotted_key():
     nested = {"seed": 7, "adapter": {"rank": 16, "targets": ["to_q"]}, "empty": {}}
@@ -15,20 +17,20 @@ def test_settings_are_named_by_their_dotted_key():
 
 
 @pytest.mark.parametrize("differs", [{"adapter.rank": 32}, {"adapter": {"rank": 32}}])
-def test_differences_may_be_dotted_or_nested(make_arm, differs):
-    (difference,) = list_differences([make_arm(differs=differs)])
+def test_differences_may_be_dotted_or_nested(differs):
+    (difference,) = list_differences([build_arm(differs=differs)])
     assert (difference.key, difference.values) == ("adapter.rank", ["32"])
 
 
-def test_an_arm_without_a_setting_that_others_have_is_left_blank(make_arm):
-    arms = [make_arm(differs={"a": 1}), make_arm(differs={"b": True})]
+def test_an_arm_without_a_setting_that_others_have_is_left_blank():
+    arms = [build_arm(differs={"a": 1}), build_arm(differs={"b": True})]
     values = {difference.key: difference.values for difference in list_differences(arms)}
     assert values == {"a": ["1", MISSING], "b": [MISSING, "true"]}
 
 
-def test_shared_settings_are_those_that_all_arms_have_alike(make_arm):
-    first = make_arm(settings={"seed": 7, "adapter": {"rank": 16, "alpha": 32.0}})
-    second = make_arm(settings={"seed": 7, "adapter": {"rank": 32, "alpha": 32.0}})
+def test_shared_settings_are_those_that_all_arms_have_alike():
+    first = build_arm(settings={"seed": 7, "adapter": {"rank": 16, "alpha": 32.0}})
+    second = build_arm(settings={"seed": 7, "adapter": {"rank": 32, "alpha": 32.0}})
     assert group_shared([first, second]) == {"": {"seed": "7"}, "adapter": {"alpha": "32"}}
     assert group_shared([]) == {}
 

@@ -150,7 +150,7 @@ def generate(
 def report(
     folders: Annotated[list[Path], typer.Argument(help="Folders of comparisons.")],
     out: Annotated[
-        Path | None, typer.Option(help="Page that puts several together [./report.html].")
+        Path | None, typer.Option(help="Folder of the page that puts several together [./joined].")
     ] = None,
     serve: Annotated[
         bool, typer.Option("--serve", help="Serve a growing report to this machine.")

@@ -23,7 +23,7 @@ from rasengan_xl.config.comparison_settings import ComparisonSettings
 from rasengan_xl.errors import RecipeError
 from rasengan_xl.live.server import Address, serve_forever, serving
 from rasengan_xl.report.joined import write_joined_report
-from rasengan_xl.report.page import REPORT_FILE, write_report
+from rasengan_xl.report.page import write_report
 
 FAILED_STATUS = 1
 
@@ -135,7 +135,7 @@ def serve_report(folders: Sequence[Path]) -> None:
 def show_report(folders: Sequence[Path], out: Path | None) -> None:
     """Rebuild the page of one comparison, or put several on one."""
     if len(folders) > 1:
-        say(f"The page is {write_joined_report(folders, out or Path(REPORT_FILE))}")
+        say(f"The page is {write_joined_report(folders, out or Path('joined'))}")
         return
     if out is not None:
         raise RecipeError("report --out: one comparison's page lies in its folder; leave it out")

@@ -6,7 +6,7 @@ from itertools import accumulate, pairwise
 
 from rasengan_xl.comparison.result import CheckpointPoint, EqualTime, LossAtTime
 from rasengan_xl.evaluation.intervals import estimate
-from rasengan_xl.evaluation.samples import sample_values
+from rasengan_xl.evaluation.samples import Seed, sample_values
 from rasengan_xl.runs.folder import RunFolder
 
 
@@ -68,17 +68,20 @@ def stand_at_equal_time(courses: dict[str, dict[int, RunCourse]]) -> EqualTime |
 
 
 def _stand(runs: dict[int, RunCourse], seconds: float) -> LossAtTime | None:
-    losses = {seed: loss for seed, c in runs.items() if (loss := c.loss_at(seconds)) is not None}
+    losses: dict[Seed, float] = {}
+    for seed, course in runs.items():
+        if (loss := course.loss_at(seconds)) is not None:
+            losses[seed] = loss
     if not losses:
         return None
     found = estimate(sample_values(losses))
     return LossAtTime(
-        steps=_mean([runs[seed].steps_at(seconds) for seed in losses]),
+        steps=_mean([course.steps_at(seconds) for s, course in runs.items() if s in losses]),
         loss=found.value,
         low=found.low,
         high=found.high,
         seeds=len(losses),
-        n=runs[next(iter(losses))].checkpoints[0].n,
+        n=next(c.checkpoints[0].n for s, c in runs.items() if s in losses),
     )
 
 

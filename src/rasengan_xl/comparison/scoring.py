@@ -15,7 +15,7 @@ from PIL import Image
 from rasengan_xl.comparison.facts import DrawnNearest, Examined, ReferenceFacts
 from rasengan_xl.comparison.layout import REFERENCE, ComparisonFolder, PictureKind
 from rasengan_xl.comparison.result import EncoderFacts
-from rasengan_xl.config.comparison_settings import ScoringSettings
+from rasengan_xl.config.comparison_settings import EncoderKey, ScoringSettings
 from rasengan_xl.dataset.encoding import CropRequest
 from rasengan_xl.dataset.plan import PlannedPicture
 from rasengan_xl.errors import ModelError
@@ -103,14 +103,12 @@ def _find_judges(
     """Find every encoder that is asked for; one that cannot be had is told and done without."""
     judges: list[Judge] = []
     facts: list[EncoderFacts] = []
-    asked = {
-        "clip": (scoring.clip, scoring.clip_revision),
-        "dino": (scoring.dino, scoring.dino_revision),
-        "reader": (READER if scoring.reader else None, None),
-    }
-    for key, (name, revision) in asked.items():
-        if name is None:
-            continue
+    for key in scoring.encoders:
+        name, revision = {
+            "clip": (scoring.clip, scoring.clip_revision),
+            "dino": (scoring.dino, scoring.dino_revision),
+            "reader": (READER, None),
+        }[key]
         try:
             encoder = _find_encoder(key, name, revision, bench.compute.device)
         except ModelError as error:
@@ -121,11 +119,12 @@ def _find_judges(
     return judges, facts
 
 
-def _find_encoder(key: str, name: str, revision: str | None, device: torch.device) -> Encoder:
+def _find_encoder(
+    key: EncoderKey, name: str, revision: str | None, device: torch.device
+) -> Encoder:
     if key == "reader":
         identity = file_digest(READER_FOLDER / WEIGHTS_NAME)
         return Encoder(identity=identity, features=load_reader(device).features)
-    assert key in ("clip", "dino")
     return find_encoder(key, name, revision, device)
 
 

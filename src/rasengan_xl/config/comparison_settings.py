@@ -16,6 +16,12 @@ RESERVED = frozenset({BASE, "reference"})
 ArmName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 """Names a folder, too."""
 
+DEFAULT_ENCODERS = {"clip": "openai/clip-vit-large-patch14", "dino": "facebook/dinov2-base"}
+"""CMMD's CLIP (arXiv:2401.09603), though at 224 px, since at 336 px it is published as a pickle
+alone; and the encoder that people's eyes agree with more (arXiv:2306.04675), in a small size."""
+
+EncoderKey = Literal["clip", "dino", "reader"]
+
 NEUTRAL_PROMPTS = (
     "a photograph of a bowl of fruit on a wooden table",
     "a red car parked in front of a brick house",
@@ -57,14 +63,17 @@ class ScoringSettings(Settings):
     """Absent: as many as for the pictures that are shown."""
     neutral_prompts: tuple[str, ...] = NEUTRAL_PROMPTS
     """What has nothing to do with the style: how far an adapter moves these is its drift."""
-    clip: str | None = "openai/clip-vit-large-patch14"
-    """Hub id or folder of a CLIP, for CMMD, KID and prompt fidelity; absent: not used."""
+    encoders: tuple[EncoderKey, ...] = ("clip", "dino")
+    """What judges pictures: a CLIP, for CMMD, KID and prompt fidelity; a DINOv2, for CMMD and KID;
+    the attribute reader of the mini world, which knows no other.  One that cannot be had is told,
+    and its columns are left out."""
+    clip: str = DEFAULT_ENCODERS["clip"]
+    """Hub id or folder."""
     clip_revision: str | None = None
-    dino: str | None = "facebook/dinov2-base"
-    """Hub id or folder of a DINOv2, for KID and CMMD on its features; absent: not used."""
+    """Commit, tag or branch of a hub model; absent: a pinned commit for the default."""
+    dino: str = DEFAULT_ENCODERS["dino"]
+    """Hub id or folder."""
     dino_revision: str | None = None
-    reader: bool = False
-    """Use the attribute reader of the mini world, which knows no other."""
     batch_size: PositiveInt = 16
     """Pictures encoded at once."""
 

@@ -16,6 +16,11 @@ _TOKENIZER = "vocab.json|merges.txt|tokenizer.json|tokenizer_config.json|special
 _NEEDED = re.compile(
     rf"config\.json|preprocessor_config\.json|model[\w.-]*\.(safetensors|index\.json)|{_TOKENIZER}"
 )
+PINNED = {
+    "openai/clip-vit-large-patch14": "32bd64288804d66eefd0ccbe215aa642df71cc41",
+    "facebook/dinov2-base": "f9e44c814b77203eaa57a6bdbbd535f21ede1415",
+}
+"""Commit of a hub model that is taken where none is named, so that figures stay comparable."""
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
@@ -54,8 +59,8 @@ def find_encoder_folder(name: str, revision: str | None) -> EncoderFolder:
 
     Args:
         name: A folder or a hub id.
-        revision: Commit, tag or branch of a hub model; one that lies here by its full commit is
-            found without network.
+        revision: Commit, tag or branch of a hub model, or else the one in `PINNED`; a model that
+            lies here by its full commit is found without network.
 
     Raises:
         ModelError: It is missing or has no weights as safetensors.
@@ -63,6 +68,7 @@ def find_encoder_folder(name: str, revision: str | None) -> EncoderFolder:
     if Path(name).is_dir():
         folder = EncoderFolder(path=Path(name))
     elif HUB_ID.match(name) and not Path(name).exists():
+        revision = revision or PINNED.get(name)
         folder = _find_downloaded(name, revision) or _download(name, revision)
     else:
         raise ModelError(f"encoder {name!r}: no such folder; give a folder or a hub id")

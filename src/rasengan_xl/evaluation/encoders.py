@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 from transformers import AutoModel, CLIPModel, CLIPTokenizer
 
+from rasengan_xl.config.comparison_settings import DEFAULT_ENCODERS
 from rasengan_xl.errors import ModelError
 from rasengan_xl.evaluation.distances import normalise
 from rasengan_xl.evaluation.encoder_folder import EncoderFolder, find_encoder_folder
@@ -21,12 +22,6 @@ from rasengan_xl.evaluation.preprocessing import Preprocessing, read_preprocessi
 from rasengan_xl.sdxl.prompts import count_tokens
 
 EncoderKind = Literal["clip", "dino"]
-DEFAULT_NAMES: dict[EncoderKind, str] = {
-    "clip": "openai/clip-vit-large-patch14-336",
-    "dino": "facebook/dinov2-base",
-}
-"""CMMD's own CLIP (arXiv:2401.09603), and the encoder that people's eyes agree with more
-(arXiv:2306.04675) in a size that a CPU can run."""
 _MODEL_TYPES: dict[EncoderKind, tuple[str, ...]] = {
     "clip": ("clip",),
     "dino": ("dinov2", "dinov2_with_registers"),
@@ -76,7 +71,7 @@ def find_encoder(
     if model_type not in _MODEL_TYPES[kind]:
         raise ModelError(
             f"encoder {name!r}: is of type {model_type!r}, not {_MODEL_TYPES[kind][0]!r}; give a "
-            f"model such as {DEFAULT_NAMES[kind]}"
+            f"model such as {DEFAULT_ENCODERS[kind]}"
         )
     preprocessing = read_preprocessing(folder)
     if kind == "clip":

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
+from typing import cast
 
 import torch
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
@@ -117,7 +118,7 @@ def measure_held_out_loss(
     return TableLosses(
         pictures=[picture.name for picture in table.pictures.pictures[: len(base)]],
         digests=[picture.digest for picture in table.pictures.pictures[: len(base)]],
-        timesteps=table.chosen_timesteps().tolist(),
+        timesteps=cast("list[int]", table.chosen_timesteps().tolist()),
         base=base,
         adapted=adapted,
     )
@@ -164,7 +165,8 @@ def measure_losses(
     for row in range(ranks.rank, count, ranks.count):
         own.append((row, _measure_row(unet, table, row, compute)))
         yield StageProgress(stage="held-out loss", done=row + 1, total=count)
-    gathered = sorted((row, losses) for part in ranks.gather(own) for row, losses in part)
+    everywhere: list[list[tuple[int, list[float]]]] = ranks.gather(own)
+    gathered = sorted(pair for part in everywhere for pair in part)
     for row, losses in gathered:
         if not all(map(math.isfinite, losses)):
             raise DivergedError(

@@ -99,7 +99,7 @@ def sample_diversities(
     )
 
 
-def sample_values(values: Mapping[Seed, float]) -> Sampled:
+def sample_values(values: Mapping[Seed, float | int]) -> Sampled:
     """Take a measure that is not over pictures, such as a run's seconds per step.
 
     Args:

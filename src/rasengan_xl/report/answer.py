@@ -1,19 +1,17 @@
-"""The answer of a comparison in two sentences: what it found, with its uncertainty; what it cost."""
+"""The answer of a comparison in two sentences: what it found, how surely, and what it cost."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rasengan_xl.comparison.result import Comparison
 from rasengan_xl.evaluation.records import Estimate, Measure, Verdict
-from rasengan_xl.report.arms import find_memory, find_primary, find_time, list_verdicts
+from rasengan_xl.report.arms import find_primary, list_verdicts
+from rasengan_xl.report.cost_sentence import write_cost
 from rasengan_xl.report.numbers import (
-    half_width,
     write_counted,
-    write_interval,
     write_sample,
-    write_seed_counts,
-    write_times,
-    write_value,
+    write_with_interval,
+    write_within,
 )
 from rasengan_xl.report.ranking import Gap, Ranking, rank
 
@@ -35,7 +33,7 @@ class Answer:
 def write_answer(comparison: Comparison) -> Answer:
     """Say what a comparison found, as far as its figures bear it."""
     primary = find_primary(comparison)
-    cost = _write_cost(comparison)
+    cost = write_cost(comparison)
     if primary is None or not primary.arms:
         return Answer(finding=_explain_absence(comparison), cost=cost, judged=False)
     ranking = rank(list_verdicts(comparison, primary.key))
@@ -74,28 +72,31 @@ def _describe_unjudged(comparison: Comparison, primary: Measure) -> str:
     if len(primary.arms) == 1:
         ((name, only),) = primary.arms.items()
         return (
-            f"Only {name} was measured ({primary.label.lower()} "
-            f"{_with_interval(only, primary)}), so there is nothing to set it against."
+            f"Only {name} was measured ({write_within(primary.label)} "
+            f"{_with_interval(only, primary)}, {_count_one(only)}), so there is "
+            "nothing to set it against."
         )
     best = _pick_best(primary)
     if len(comparison.seeds) > 1:
         reason = "Too few runs finished to tell a method from its luck"
     else:
         reason = "One training seed cannot tell a method from its luck"
+    extreme = "highest" if primary.direction == "higher" else "lowest"
     return (
         f"{reason}, so no arm is called better here: {best} has the "
-        f"{'highest' if primary.direction == 'higher' else 'lowest'} {primary.label.lower()}, "
-        f"{_with_interval(primary.arms[best], primary)}, but {over}."
+        f"{extreme} {write_within(primary.label)}, "
+        f"{_with_interval(primary.arms[best], primary)} ({_count_one(primary.arms[best])}), but "
+        f"{over}."
     )
 
 
 def _describe(ranking: Ranking, primary: Measure, verdicts: Sequence[Verdict]) -> str:
     end = f" ({_count(verdicts)}; 95\N{NO-BREAK SPACE}% intervals)."
-    label = primary.label.lower()
+    label = write_within(primary.label)
     if not ranking.gaps:
         return _describe_tie(ranking, primary) + end
     if ranking.splits and len(ranking.leaders) == 1:
-        text = f"{ranking.leaders[0]} gives the best {label}: {_list_gaps(ranking.gaps, primary)}"
+        text = f"{ranking.leaders[0]} gives the best {label}: {_list_gaps(ranking, primary)}"
     elif ranking.splits:
         others = [arm for arm in ranking.arms if arm not in ranking.leaders]
         least = min(ranking.gaps, key=lambda gap: gap.size)
@@ -122,19 +123,16 @@ def _count(verdicts: Sequence[Verdict]) -> str:
 
 def _describe_tie(ranking: Ranking, primary: Measure) -> str:
     largest = max(ranking.tied, key=lambda verdict: abs(verdict.difference))
-    reach = half_width(largest.low, largest.high)
+    size = write_with_interval(largest.difference, largest.low, largest.high, primary.unit)
     pairs = "the two arms" if len(ranking.arms) == 2 else f"any of the {len(ranking.arms)} arms"
     return (
-        f"No difference in {primary.label.lower()} was found between {pairs}; the largest, "
-        f"{largest.first} less {largest.second}, is "
-        f"{write_value(largest.difference, primary.unit, reach)} "
-        f"{write_interval(largest.low, largest.high)}, which may be chance"
+        f"No difference in {write_within(primary.label)} was found between {pairs}; the largest, "
+        f"{largest.first} less {largest.second}, is {size}, which may be chance"
     )
 
 
-def _list_gaps(gaps: Sequence[Gap], primary: Measure) -> str:
-    leader = gaps[0].winner
-    leading = [gap for gap in gaps if gap.winner == leader]
+def _list_gaps(ranking: Ranking, primary: Measure) -> str:
+    leading = [gap for gap in ranking.gaps if gap.winner in ranking.leaders]
     named = [f"{_size(gap, primary)} than {gap.loser}" for gap in leading[:MOST_NAMED]]
     way = "higher" if primary.direction == "higher" else "lower"
     if len(leading) > MOST_NAMED:
@@ -152,51 +150,18 @@ def _describe_rest(ranking: Ranking) -> str:
     return f"{found}; {pairs} cannot be told apart"
 
 
-def _write_cost(comparison: Comparison) -> str:
-    parts = [
-        _name_cheapest(find_memory(comparison), "trains in the least memory"),
-        _name_cheapest(find_time(comparison), "is the fastest"),
-    ]
-    text = "; ".join(part for part in parts if part)
-    seeds = sorted(
-        {e.seeds for m in comparison.measures if m.group == "cost" for e in m.arms.values()}
-    )
-    return f"{text} ({write_seed_counts(seeds)})." if text else ""
-
-
-def _name_cheapest(measure: Measure | None, claim: str) -> str:
-    if measure is None or len(measure.arms) < 2:
-        return ""
-    by_value = sorted(measure.arms, key=lambda name: measure.arms[name].value)
-    least, most = by_value[0], by_value[-1]
-    low, high = measure.arms[least].value, measure.arms[most].value
-    if low <= 0:
-        return ""
-    if high < low * 1.01:
-        return f"all arms are within 1 % of each other in {measure.label.lower()}"
-    return (
-        f"{least} {claim}, {_with_interval(measure.arms[least], measure)}{_per(measure)}, and "
-        f"{most} takes {write_times(high / low)} as much, "
-        f"{_with_interval(measure.arms[most], measure)}"
-    )
-
-
-def _per(measure: Measure) -> str:
-    unit = next((word for word in ("picture", "image", "step") if word in measure.key), None)
-    return f" a {unit}" if unit and measure.unit == "s" else ""
-
-
 def _pick_best(primary: Measure) -> str:
     sign = -1 if primary.direction == "higher" else 1
     return min(primary.arms, key=lambda name: sign * primary.arms[name].value)
 
 
+def _count_one(estimate: Estimate) -> str:
+    return write_sample(estimate.pictures, estimate.seeds)
+
+
 def _with_interval(estimate: Estimate, measure: Measure) -> str:
-    reach = half_width(estimate.low, estimate.high)
-    value = write_value(estimate.value, measure.unit, reach)
-    return f"{value} {write_interval(estimate.low, estimate.high)}".rstrip()
+    return write_with_interval(estimate.value, estimate.low, estimate.high, measure.unit)
 
 
 def _size(gap: Gap, measure: Measure) -> str:
-    value = write_value(gap.size, measure.unit, half_width(gap.low, gap.high))
-    return f"{value} {write_interval(gap.low, gap.high)}".rstrip()
+    return write_with_interval(gap.size, gap.low, gap.high, measure.unit)

@@ -43,6 +43,10 @@ def series_of(measured: Mapping[str, object], places: Mapping[str, int]) -> list
 
 
 def _first(comparison: Comparison, unit: str, words: tuple[str, ...]) -> Measure | None:
-    fitting = [m for m in comparison.measures if m.group == "cost" and m.unit == unit and m.arms]
+    fitting = [
+        m
+        for m in comparison.measures
+        if m.group == "cost" and m.unit.partition("/")[0] == unit and m.arms
+    ]
     by_word = ((word, measure) for word in words for measure in fitting)
     return next((measure for word, measure in by_word if word in measure.key), None)

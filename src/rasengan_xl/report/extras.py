@@ -91,13 +91,11 @@ def list_at_equal_time(comparison: Comparison) -> tuple[str, list[AtTime]]:
 
 
 def describe_trial(trial: SweepTrial) -> str:
-    """Say what came of a learning rate."""
+    """Say what came of a learning rate: loss, standard error and n, or why there is none."""
     if trial.tuning_loss is None:
         return f"failed: {trial.reason or 'no reason was recorded'}"
     error = trial.standard_error
-    spread = (
-        f" \N{PLUS-MINUS SIGN} {write_value(error, reach=error)} (standard error)" if error else ""
-    )
+    spread = f" \N{PLUS-MINUS SIGN} {write_value(error, reach=error)}" if error else ""
     n = f", {write_n(trial.n)}" if trial.n is not None else ""
     return f"{write_value(trial.tuning_loss, '', error)}{spread}{n}"
 
@@ -106,10 +104,9 @@ def list_sizes(arm: ArmResult) -> dict[str, str]:
     """Write out what is exact of an arm, and so has no interval."""
     sizes: dict[str, str] = {}
     if arm.trainable_parameters is not None:
-        sizes["Trainable parameters"] = write_count(arm.trainable_parameters)
-        if arm.total_parameters:
-            share = write_share(arm.trainable_parameters / arm.total_parameters)
-            sizes["Share of all parameters"] = share
+        total = arm.total_parameters
+        share = f" ({write_share(arm.trainable_parameters / total)})" if total else ""
+        sizes["Trainable parameters"] = write_count(arm.trainable_parameters) + share
     if arm.adapter_bytes is not None:
         sizes["Adapter file"] = write_bytes(arm.adapter_bytes)
     if arm.flops_per_step is not None:

@@ -16,7 +16,7 @@ from rasengan_xl.report.data_tables import DataTable, write_tables
 from rasengan_xl.report.facts import describe_drawing
 from rasengan_xl.report.measure_table import Cell, list_estimate, make_row
 from rasengan_xl.report.page import REPORT_FILE
-from rasengan_xl.report.pictures import LONGEST_SIDE, Wall, collect_wall
+from rasengan_xl.report.pictures import Wall, collect_wall
 from rasengan_xl.report.reading import read_comparison
 from rasengan_xl.report.templates import render
 from rasengan_xl.runs.folder import write_whole
@@ -126,7 +126,7 @@ def _render(parts: Sequence[Part], shared: Sequence[Measure]) -> str:
         parts=parts,
         shared=shared,
         alone=alone,
-        longest_side=LONGEST_SIDE,
+        longest_side=max(part.wall.longest_side for part in parts),
     )
 
 

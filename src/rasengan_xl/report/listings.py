@@ -21,6 +21,20 @@ def list_everything(comparison: Comparison) -> list[DataTable]:
     ]
 
 
+def summarize_runs(comparison: Comparison) -> DataTable:
+    """List every run by what people ask first; `runs.csv` has the rest."""
+    columns = ("arm", "seed", "status", "steps", "seconds", "seconds_per_step")
+    columns += ("peak_memory_gib", "training_loss", "skipped_steps", "joules_per_step")
+    full = _list_runs(comparison)
+    places = [full.columns.index(column) for column in columns]
+    return DataTable(
+        name=full.name,
+        title="Every run",
+        columns=columns,
+        rows=[tuple(row[place] for place in places) for row in full.rows],
+    )
+
+
 def _list_runs(comparison: Comparison) -> DataTable:
     return DataTable(
         name="runs",

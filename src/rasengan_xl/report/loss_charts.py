@@ -1,6 +1,7 @@
 """Loss by step: every run faint, the mean of each arm bold."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -9,8 +10,17 @@ from matplotlib.ticker import MaxNLocator
 from rasengan_xl.comparison.result import Comparison
 from rasengan_xl.report.charting import WIDE, label_axes, make_chart
 from rasengan_xl.report.data_tables import DataTable
-from rasengan_xl.report.loss_curves import ArmCurves, choose_window, gather_curves, smooth, thin
-from rasengan_xl.report.numbers import write_counted
+from rasengan_xl.report.loss_curves import (
+    ArmCurves,
+    Losses,
+    choose_window,
+    find_range,
+    gather_checkpoints,
+    gather_curves,
+    smooth,
+    thin,
+)
+from rasengan_xl.report.numbers import write_counted, write_n
 from rasengan_xl.report.reading import LossHistory
 from rasengan_xl.report.svg import COLOURS, DASHES, SOFT, Chart, Size, colour_of, name_series
 
@@ -29,7 +39,7 @@ def draw_losses(comparison: Comparison, histories: Mapping[str, LossHistory]) ->
     curves = gather_curves(comparison, histories)
     if curves:
         charts.append(
-            _draw("training_loss_by_step", "Training loss", curves, lead="Mean squared error.")
+            _draw("training_loss_by_step", "Training loss", curves, "The loss of each step.")
         )
     differences = gather_curves(comparison, histories, less_first=True)
     if differences:
@@ -39,10 +49,16 @@ def draw_losses(comparison: Comparison, histories: Mapping[str, LossHistory]) ->
                 "training_loss_difference_by_step",
                 f"Training loss less that of {first}",
                 differences,
-                lead=f"Each run less {first}'s with the same seed, step by step, which takes away "
+                f"Each run less {first}'s with the same seed, step by step, which takes away "
                 "the noise that both share. Below nought is better.",
             )
         )
+    if on_the_way := gather_checkpoints(comparison):
+        lead = (
+            f"Over the first rows of the held-out table ({_count_entries(comparison)}), at each "
+            "checkpoint; standard errors are in tables/checkpoints.csv."
+        )
+        charts.append(_draw("held_out_loss_by_step", "Held-out loss on the way", on_the_way, lead))
     return charts
 
 
@@ -63,31 +79,58 @@ def list_losses(comparison: Comparison, histories: Mapping[str, LossHistory]) ->
 
 def _draw(key: str, title: str, curves: Sequence[ArmCurves], lead: str) -> Chart:
     window = choose_window(curves)
-    difference = "difference" in key
-
-    def draw(figure: Figure, size: Size) -> None:
-        axes = figure.add_subplot()
-        if difference:
-            axes.axhline(0, color=SOFT, linewidth=1.4)
-        for arm in curves:
-            _draw_arm(axes, arm, window)
-        label_axes(axes, "optimizer step", title.lower(), narrow=size.narrow)
-        axes.xaxis.set_major_locator(MaxNLocator(4 if size.narrow else 8, integer=True))
-        axes.margins(x=0.015)
-
-    how = (
-        f"Lines are running means over {write_counted(window, 'step')}: faint for each seed, bold "
-        "for the mean of the seeds that went on to the end."
-        if window > 1
-        else "Faint lines are single seeds, bold ones their means."
-    )
+    lines = [
+        smooth(run, window) for arm in curves for run in (*arm.seeds.values(), arm.mean) if run
+    ]
+    nought: list[Losses] = [{0: 0.0}] if "difference" in key else []
+    *limits, leaves = find_range([*lines, *nought])
+    caption = f"{lead} {_describe_lines(curves, window)}"
+    if leaves:
+        caption += " A line that leaves the chart goes on above it."
     return make_chart(
-        draw,
+        partial(_fill, curves=curves, window=window, limits=limits, y_label=title.lower()),
         WIDE,
         title=title,
-        caption=f"{lead} {how}",
+        caption=caption,
         table=_tabulate(key, title, curves, window),
         series=[(arm.index, arm.name) for arm in curves],
+    )
+
+
+def _fill(
+    figure: Figure,
+    size: Size,
+    *,
+    curves: Sequence[ArmCurves],
+    window: int,
+    limits: Sequence[float],
+    y_label: str,
+) -> None:
+    axes = figure.add_subplot()
+    low, high = limits
+    if low < 0 < high:
+        axes.axhline(0, color=SOFT, linewidth=1.4)
+    for arm in curves:
+        _draw_arm(axes, arm, window)
+    label_axes(axes, "optimizer step", y_label, narrow=size.narrow)
+    axes.xaxis.set_major_locator(MaxNLocator(4 if size.narrow else 8, integer=True))
+    axes.margins(x=0.015)
+    axes.set_ylim(low, high)
+
+
+def _count_entries(comparison: Comparison) -> str:
+    counts = {p.n for arm in comparison.arms for run in arm.runs for p in run.checkpoints}
+    return write_n(max(counts)) if len(counts) == 1 else f"{write_n(min(counts))} to {max(counts)}"
+
+
+def _describe_lines(curves: Sequence[ArmCurves], window: int) -> str:
+    smoothed = f"running means over {write_counted(window, 'step')}"
+    lines = smoothed if window > 1 else "not smoothed"
+    if all(len(arm.seeds) == 1 for arm in curves):
+        return f"Lines are {lines}, of one training seed."
+    return (
+        f"Lines are {lines}: faint for each training seed, bold for the mean of the seeds that "
+        "went on to the end."
     )
 
 

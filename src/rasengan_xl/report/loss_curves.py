@@ -1,10 +1,11 @@
 """The training losses of all runs, smoothed alike, and their mean over seeds."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
-from rasengan_xl.comparison.result import Comparison
+from rasengan_xl.comparison.result import ArmResult, Comparison
 from rasengan_xl.report.reading import LossHistory
 
 MOST_POINTS = 240
@@ -34,19 +35,43 @@ def gather_curves(
         comparison: Names arms and runs.
         histories: By the folder of the run.
         less_first: Whether each run's losses are to be less those of the first arm's run with
-            the same seed; the first arm is left out then.
+            the same seed; the first arm is left out then, and so are runs that were not shown
+            the same as it, by their trace hashes.
     """
     raw = [
         {run.seed: dict(histories[run.run].losses) for run in arm.runs if histories[run.run].losses}
         for arm in comparison.arms
     ]
     if less_first and raw:
-        raw = [{}, *(subtract_seeds(seeds, raw[0]) for seeds in raw[1:])]
+        raw = _subtract_first(comparison, raw)
+    return _name_curves(comparison, raw)
+
+
+def _name_curves(comparison: Comparison, found: Sequence[Mapping[int, Losses]]) -> list[ArmCurves]:
     return [
         ArmCurves(name=arm.name, index=index, seeds=dict(seeds), mean=average(list(seeds.values())))
-        for index, (arm, seeds) in enumerate(zip(comparison.arms, raw, strict=True))
+        for index, (arm, seeds) in enumerate(zip(comparison.arms, found, strict=True))
         if seeds
     ]
+
+
+def _subtract_first(
+    comparison: Comparison, raw: Sequence[Mapping[int, Losses]]
+) -> list[dict[int, dict[int, float]]]:
+    traces = [_trace(arm) for arm in comparison.arms]
+    paired = [
+        {seed: run for seed, run in seeds.items() if _paired(trace, traces[0], seed)}
+        for seeds, trace in zip(raw[1:], traces[1:], strict=True)
+    ]
+    return [{}, *(subtract_seeds(seeds, raw[0]) for seeds in paired)]
+
+
+def _trace(arm: ArmResult) -> dict[int, str]:
+    return {run.seed: run.summary.trace_hash for run in arm.finished if run.summary}
+
+
+def _paired(trace: Mapping[int, str], reference: Mapping[int, str], seed: int) -> bool:
+    return seed in trace and trace[seed] == reference.get(seed)
 
 
 def subtract_seeds(
@@ -63,6 +88,19 @@ def subtract_seeds(
         if seed in reference
     }
     return {seed: losses for seed, losses in differences.items() if losses}
+
+
+def gather_checkpoints(comparison: Comparison) -> list[ArmCurves]:
+    """Gather the held-out losses on the way of every arm that has any."""
+    found = [
+        {
+            run.seed: {point.step: point.loss for point in run.checkpoints}
+            for run in arm.runs
+            if run.checkpoints
+        }
+        for arm in comparison.arms
+    ]
+    return _name_curves(comparison, found)
 
 
 def average(runs: Sequence[Losses]) -> dict[int, float]:
@@ -88,6 +126,20 @@ def smooth(losses: Losses, window: int) -> dict[int, float]:
     """Average each value with its neighbours, twice: once leaves a line ragged."""
     once = _average_near(list(losses.values()), window // 2)
     return dict(zip(losses, _average_near(once, window // 2), strict=True))
+
+
+def find_range(lines: Sequence[Losses]) -> tuple[float, float, bool]:
+    """Return a range for an axis, and whether lines leave it.
+
+    The few values of a run that diverges would make all others a flat line; a range that is more
+    than doubled by the topmost hundredth of the values leaves them out.
+    """
+    values = sorted(value for line in lines for value in line.values())
+    low, most, high = values[0], values[math.ceil(0.99 * (len(values) - 1))], values[-1]
+    leaves = high - low > 2 * (most - low) > 0
+    top = most if leaves else high
+    room = (top - low) * 0.06 or abs(top) * 0.1 or 1.0
+    return low - room, top + room, leaves
 
 
 def thin(losses: Losses) -> tuple[list[int], list[float]]:

@@ -118,15 +118,26 @@ def write_interval(low: float | None, high: float | None, unit: str = "") -> str
     return _with(ends, unit)
 
 
+def write_with_interval(value: float, low: float | None, high: float | None, unit: str = "") -> str:
+    """Write a value with its unit, and its interval behind it, if it has one."""
+    written = write_value(value, unit, half_width(low, high))
+    return f"{written} {write_interval(low, high)}".rstrip()
+
+
+def write_within(label: str) -> str:
+    """Write a label as it stands within a sentence; an acronym at its start keeps its capitals."""
+    return label if label[1:2].isupper() else label[:1].lower() + label[1:]
+
+
 def choose_decimals(value: float, reach: float | None) -> int:
-    """Return the decimals that an interval supports; of a bare value, three or four digits.
+    """Return the decimals that an interval supports; of a bare value, those of four digits.
 
     An interval's first digit is enough, unless it is so small that rounding would change it much.
     """
     if reach:
         decimals = min(6, _decimals(reach, digits=2 if f"{reach:e}"[0] in "12" else 1))
         return min(2, decimals) if abs(value) >= 1 and reach >= 0.005 else decimals
-    return min(6, _decimals(value, digits=3 if abs(value) >= 1 else 4))
+    return min(6, _decimals(value, digits=4))
 
 
 def half_width(low: float | None, high: float | None) -> float | None:

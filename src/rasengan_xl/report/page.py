@@ -22,12 +22,12 @@ from rasengan_xl.report.facts import (
     list_plain,
     list_work_facts,
 )
-from rasengan_xl.report.listings import list_everything
+from rasengan_xl.report.listings import list_everything, summarize_runs
 from rasengan_xl.report.loss_charts import draw_losses, list_losses
 from rasengan_xl.report.measure_table import group_measures, tabulate_measures
 from rasengan_xl.report.numbers import write_rate
 from rasengan_xl.report.pareto import draw_tradeoffs
-from rasengan_xl.report.pictures import LONGEST_SIDE, collect_nearest, collect_wall
+from rasengan_xl.report.pictures import collect_nearest, collect_wall
 from rasengan_xl.report.reading import LossHistory, read_comparison, read_histories
 from rasengan_xl.report.sameness import LETTERS, compare_traces
 from rasengan_xl.report.settings import group_shared, list_differences
@@ -105,7 +105,6 @@ def render_page(comparison: Comparison, charts: Mapping[str, list[Chart]], folde
         title=comparison.name,
         comparison=comparison,
         charts=charts,
-        longest_side=LONGEST_SIDE,
         **_collect_evidence(comparison, folder),
         **_collect_conditions(comparison),
     )
@@ -143,6 +142,7 @@ def _collect_conditions(comparison: Comparison) -> dict[str, Any]:
         "shared": group_shared(comparison.arms),
         "traces": compare_traces(comparison.arms, comparison.seeds),
         "letters": LETTERS,
+        "runs": summarize_runs(comparison),
         "incidents": list_incidents(comparison),
         "machine_facts": list_machine_facts(comparison.machine),
         "packages": comparison.machine.packages if comparison.machine else {},

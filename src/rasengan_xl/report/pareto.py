@@ -1,6 +1,7 @@
 """Quality against cost: which arms nothing else beats in both."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import partial
 
 from matplotlib.figure import Figure
 
@@ -9,7 +10,7 @@ from rasengan_xl.evaluation.records import Estimate, Measure
 from rasengan_xl.report.arms import find_memory, find_primary, find_time, place_arms, series_of
 from rasengan_xl.report.charting import HALF, draw_point, label_axes, make_chart, spread
 from rasengan_xl.report.data_tables import DataTable
-from rasengan_xl.report.numbers import write_sample
+from rasengan_xl.report.numbers import write_sample, write_within
 from rasengan_xl.report.svg import INK, SOFT, Chart, Size
 
 
@@ -54,39 +55,11 @@ def find_front(quality: Measure, cost: Measure) -> list[str]:
 def _draw_tradeoff(key: str, quality: Measure, cost: Measure, places: Mapping[str, int]) -> Chart:
     series = series_of({name: 0 for name in quality.arms if name in cost.arms}, places)
     front = find_front(quality, cost)
-
-    def draw(figure: Figure, size: Size) -> None:
-        axes = figure.add_subplot()
-        corners = [(cost.arms[name].value, quality.arms[name].value) for name in front]
-        axes.plot(
-            [x for x, _ in corners],
-            [y for _, y in corners],
-            color=SOFT,
-            linewidth=1.4,
-            linestyle=(0, (2, 3)),
-        )
-        for place, name in series:
-            x, y = spread(cost.arms[name]), spread(quality.arms[name])
-            draw_point(axes, place, x, y)
-            if name in front:
-                axes.plot(x[:1], y[:1], "o", color="none", markeredgecolor=INK, markersize=19)
-            axes.annotate(
-                name,
-                (x[0], y[0]),
-                xytext=(12, 9),
-                textcoords="offset points",
-                color=INK,
-                fontsize=12.5,
-                annotation_clip=False,
-            )
-        label_axes(axes, _name(cost), _name(quality), narrow=size.narrow)
-        axes.margins(x=0.22, y=0.16)
-
     better = "higher" if quality.direction == "higher" else "lower"
     return make_chart(
-        draw,
+        partial(_draw, quality=quality, cost=cost, series=series),
         HALF,
-        title=f"{quality.label} against {cost.label.lower()}",
+        title=f"{quality.label} against {write_within(cost.label)}",
         caption=(
             f"Left and {better} is better. Rings and the dotted line mark the Pareto front: "
             "arms that no other beats in both. The front goes by the values alone; where "
@@ -97,11 +70,40 @@ def _draw_tradeoff(key: str, quality: Measure, cost: Measure, places: Mapping[st
     )
 
 
+def _draw(
+    figure: Figure,
+    size: Size,
+    *,
+    quality: Measure,
+    cost: Measure,
+    series: Sequence[tuple[int, str]],
+) -> None:
+    axes = figure.add_subplot()
+    front = find_front(quality, cost)
+    xs, ys = [[m.arms[name].value for name in front] for m in (cost, quality)]
+    axes.plot(xs, ys, color=SOFT, linewidth=1.4, linestyle=(0, (2, 3)))
+    axes.plot(xs, ys, "o", color="none", markeredgecolor=INK, markersize=19)
+    for place, name in series:
+        x, y = spread(cost.arms[name]), spread(quality.arms[name])
+        draw_point(axes, place, x, y)
+        axes.annotate(
+            name,
+            (x[0], y[0]),
+            xytext=(12, 9),
+            textcoords="offset points",
+            color=INK,
+            fontsize=12.5,
+            annotation_clip=False,
+        )
+    label_axes(axes, _name(cost), _name(quality), narrow=size.narrow)
+    axes.margins(x=0.22, y=0.16)
+
+
 def _tabulate(key: str, quality: Measure, cost: Measure, front: list[str]) -> DataTable:
     names = [name for name in quality.arms if name in cost.arms]
     return DataTable(
         name=key,
-        title=f"{quality.label} against {cost.label.lower()}",
+        title=f"{quality.label} against {write_within(cost.label)}",
         columns=(
             "arm",
             *(f"{m.key}{end}" for m in (cost, quality) for end in ("", "_low", "_high", "_n")),
@@ -114,7 +116,7 @@ def _tabulate(key: str, quality: Measure, cost: Measure, front: list[str]) -> Da
     )
 
 
-def _row(estimate: Estimate) -> tuple[float | None | str, ...]:
+def _row(estimate: Estimate) -> tuple[float | str | None, ...]:
     n = write_sample(estimate.pictures, estimate.seeds).removeprefix("n\xa0=\xa0")
     return estimate.value, estimate.low, estimate.high, n.replace("\xa0", " ")
 

@@ -15,6 +15,9 @@ PIXELATED_BELOW = 256
 with hard pixels: smoothing would invent detail."""
 LONGEST_SIDE = 1024
 """Larger pictures are embedded at this size."""
+MANY = 64
+LONGEST_SIDE_OF_MANY = 640
+"""More pictures than that are embedded at this size, lest the page weigh more than 10 MB."""
 WEBP_QUALITY = 90
 _PNG = "data:image/png;base64,"
 _WEBP = "data:image/webp;base64,"
@@ -59,6 +62,8 @@ class Wall:
     rows: list[Row]
     seeds: list[int]
     """Training seeds that drew anything."""
+    longest_side: int
+    """Larger pictures were made as small as this."""
 
     @property
     def reencoded(self) -> bool:
@@ -82,6 +87,7 @@ def collect_wall(comparison: Comparison, folder: Path) -> Wall:
     arms = [arm for arm in comparison.arms if arm.name in drawn]
     found = {int(seed) for row in comparison.pictures for arm in row.arms.values() for seed in arm}
     seeds = [seed for seed in comparison.seeds if seed in found] or sorted(found)
+    side = _choose_side(comparison)
     return Wall(
         columns=[BASE, *(arm.name for arm in arms)],
         rows=[
@@ -89,13 +95,14 @@ def collect_wall(comparison: Comparison, folder: Path) -> Wall:
                 prompt=row.prompt,
                 seed=row.seed,
                 cells={
-                    BASE: [embed_picture(folder, row.base)],
-                    **{arm.name: _embed_seeds(folder, row, arm, seeds) for arm in arms},
+                    BASE: [embed_picture(folder, row.base, longest_side=side)],
+                    **{arm.name: _embed_seeds(folder, row, arm, seeds, side) for arm in arms},
                 },
             )
             for row in comparison.pictures
         ],
         seeds=seeds,
+        longest_side=side,
     )
 
 
@@ -112,13 +119,16 @@ def collect_nearest(comparison: Comparison, folder: Path) -> list[Pair]:
     ]
 
 
-def embed_picture(folder: Path, path: str, seed: int | None = None) -> Picture:
+def embed_picture(
+    folder: Path, path: str, seed: int | None = None, longest_side: int = LONGEST_SIDE
+) -> Picture:
     """Embed one picture; one that cannot be read says so in its place.
 
     Args:
         folder: The comparison's.
         path: Relative to it.
         seed: Training seed of the run that drew it.
+        longest_side: In pixels; a larger one is made smaller.
     """
     try:
         content = (folder / path).read_bytes()
@@ -128,18 +138,25 @@ def embed_picture(folder: Path, path: str, seed: int | None = None) -> Picture:
             if picture.format == "PNG" and max(width, height) < PIXELATED_BELOW:
                 uri = _PNG + _encode(content)
             else:
-                uri = _WEBP + _encode(_shrink(picture))
+                uri = _WEBP + _encode(_shrink(picture, longest_side))
     except (OSError, SyntaxError, ValueError):  # Pillow raises all three on a broken file.
         return Picture(seed=seed, reason=f"{path} is missing or not a picture")
     return Picture(uri=uri, width=width, height=height, seed=seed)
 
 
-def _embed_seeds(folder: Path, row: PictureRow, arm: ArmResult, seeds: list[int]) -> list[Picture]:
+def _choose_side(comparison: Comparison) -> int:
+    drawn = sum(1 + sum(map(len, row.arms.values())) for row in comparison.pictures)
+    return LONGEST_SIDE if drawn <= MANY else LONGEST_SIDE_OF_MANY
+
+
+def _embed_seeds(
+    folder: Path, row: PictureRow, arm: ArmResult, seeds: list[int], side: int
+) -> list[Picture]:
     paths = row.arms.get(arm.name, {})
     status = {run.seed: run.status for run in arm.runs}
     reasons = {"failed": "this run failed", "missing": "not trained yet"}
     return [
-        embed_picture(folder, paths[str(seed)], seed)
+        embed_picture(folder, paths[str(seed)], seed, side)
         if str(seed) in paths
         else Picture(
             seed=seed, reason=f"seed {seed}: {reasons.get(status.get(seed, ''), 'not drawn')}"
@@ -148,10 +165,10 @@ def _embed_seeds(folder: Path, row: PictureRow, arm: ArmResult, seeds: list[int]
     ]
 
 
-def _shrink(picture: Image.Image) -> bytes:
+def _shrink(picture: Image.Image, longest_side: int) -> bytes:
     """Return a large picture as WebP: thirty of 1024 px as PNG would make a page of 60 MB."""
     copy = picture.convert("RGB")
-    copy.thumbnail((LONGEST_SIDE, LONGEST_SIDE), Image.Resampling.LANCZOS)
+    copy.thumbnail((longest_side, longest_side), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
     copy.save(buffer, format="WEBP", quality=WEBP_QUALITY)
     return buffer.getvalue()

@@ -16,7 +16,7 @@ class Gap:
     """How far apart they are; not negative."""
     low: float | None
     high: float | None
-    """95\N{NO-BREAK SPACE}% interval of the size."""
+    """95 % interval of the size."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -25,7 +25,7 @@ class SeedTraces:
 
 
 def compare_traces(arms: Sequence[ArmResult], seeds: Sequence[int]) -> list[SeedTraces]:
-    """Compare the hashes of each seed, among arms that are shown equal batches by their settings."""
+    """Compare the hashes of each seed, among arms whose settings ask for equal batches."""
     groups = {arm.name: _name_batches(arm) for arm in arms}
     return [_compare(arms, seed, groups) for seed in seeds]
 

@@ -1,5 +1,9 @@
 """Held-out loss by timestep: where on the way from noise to picture an adapter gains."""
 
+from collections.abc import Sequence
+from functools import partial
+
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from rasengan_xl.comparison.result import Comparison
@@ -18,48 +22,18 @@ def draw_strata(comparison: Comparison) -> Chart | None:
     Losses of early and late timesteps differ by orders of magnitude; shares can be read side by
     side.
     """
-    strata = comparison.strata
-    measured = {name: 0 for stratum in strata for name in stratum.differences}
+    measured = {name: 0 for stratum in comparison.strata for name in stratum.differences}
     series = series_of(measured, place_arms(comparison))
     if not series:
         return None
 
-    def draw(figure: Figure, size: Size) -> None:
-        axes = figure.add_subplot()
-        axes.axhline(0, color=SOFT, linewidth=1.4)
-        steps = [stratum.timestep for stratum in strata]
-        gap = (max(steps) - min(steps)) / max(1, len(steps) - 1) or 10
-        for order, (place, name) in enumerate(series):
-            shift = (order - (len(series) - 1) / 2) * gap * 0.36 / len(series)
-            points = [
-                (stratum.timestep + shift, _share(stratum, name))
-                for stratum in strata
-                if name in stratum.differences
-            ]
-            (line,) = axes.plot(
-                [x for x, _ in points],
-                [y[0] for _, y in points],
-                color=colour_of(place),
-                alpha=0.55,
-                linewidth=1.4,
-                linestyle=DASHES[place % COLOURS],
-            )
-            line.set_gid(name_series(place))
-            for x, y in points:
-                draw_point(axes, place, (x, x, x), y)
-        label_axes(
-            axes, "timestep (0: clean, 1000: all noise)", "change from base (%)", narrow=size.narrow
-        )
-        axes.margins(x=0.05)
-        axes.set_xticks(steps[:: max(1, len(steps) // (5 if size.narrow else 12))])
-
     return make_chart(
-        draw,
+        partial(_draw, strata=comparison.strata, series=series),
         WIDE,
         title="Held-out loss by timestep, against the base",
         caption="Each arm's held-out loss less the unquantized base's, paired by picture, in "
-        "percent of the base's loss at that timestep, with 95\N{NO-BREAK SPACE}% intervals. Below nought is better; "
-        "points of one timestep are set apart sideways to be read.",
+        "percent of the base's loss at that timestep, with 95\N{NO-BREAK SPACE}% intervals. "
+        "Below nought is better; points of one timestep are set apart sideways to be read.",
         table=list_strata(comparison),
         series=series,
     )
@@ -74,19 +48,66 @@ def list_strata(comparison: Comparison) -> DataTable:
             "timestep",
             "arm",
             *(f"{what}{end}" for what in ("loss", "difference_to_base") for end in _ENDS),
+            *("change_percent", "change_percent_low", "change_percent_high"),
         ),
         rows=[
             row
             for stratum in comparison.strata
             for row in (
-                (stratum.timestep, "base", *_row(stratum.base), *_row(None)),
+                (stratum.timestep, "base", *_row(stratum.base), *_row(None), None, None, None),
                 *(
-                    (stratum.timestep, name, *_row(loss), *_row(stratum.differences.get(name)))
+                    (
+                        *(stratum.timestep, name, *_row(loss)),
+                        *_row(stratum.differences.get(name)),
+                        *(_share(stratum, name) if name in stratum.differences else (None,) * 3),
+                    )
                     for name, loss in stratum.arms.items()
                 ),
             )
         ],
     )
+
+
+def _draw(
+    figure: Figure,
+    size: Size,
+    *,
+    strata: Sequence[StratumLoss],
+    series: Sequence[tuple[int, str]],
+) -> None:
+    axes = figure.add_subplot()
+    axes.axhline(0, color=SOFT, linewidth=1.4)
+    steps = [stratum.timestep for stratum in strata]
+    gap = (max(steps) - min(steps)) / max(1, len(steps) - 1) or 10
+    for order, (place, name) in enumerate(series):
+        shift = (order - (len(series) - 1) / 2) * gap * 0.36 / len(series)
+        _draw_arm(axes, place, name, strata, shift)
+    label_axes(
+        axes, "timestep (0: clean, 1000: all noise)", "change from base (%)", narrow=size.narrow
+    )
+    axes.margins(x=0.05)
+    axes.set_xticks(steps[:: max(1, len(steps) // (5 if size.narrow else 12))])
+
+
+def _draw_arm(
+    axes: Axes, place: int, name: str, strata: Sequence[StratumLoss], shift: float
+) -> None:
+    points = [
+        (stratum.timestep + shift, _share(stratum, name))
+        for stratum in strata
+        if name in stratum.differences
+    ]
+    (line,) = axes.plot(
+        [x for x, _ in points],
+        [y[0] for _, y in points],
+        color=colour_of(place),
+        alpha=0.55,
+        linewidth=1.4,
+        linestyle=DASHES[place % COLOURS],
+    )
+    line.set_gid(name_series(place))
+    for x, y in points:
+        draw_point(axes, place, (x, x, x), y)
 
 
 def _share(stratum: StratumLoss, name: str) -> tuple[float, float, float]:

@@ -2,11 +2,13 @@
 
 import io
 import re
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from html import escape
+from typing import Any
 
-from matplotlib import rc_context
+import matplotlib as mpl
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
@@ -29,8 +31,9 @@ DASHES: tuple[tuple[int, tuple[float, ...]], ...] = (
     (0, (1, 0.8)),
     (0, (4, 1.5, 1, 1.5, 1, 1.5)),
 )
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
+    "text.parse_math": False,
     "font.size": 12.5,
     "font.family": "DejaVu Sans",
     "text.color": SOFT,
@@ -108,7 +111,9 @@ def render_svg(draw: Draw, size: Size, key: str, label: str) -> str:
         key: Unlike that of any other drawing of the page, so that ids are.
         label: Read out in place of the drawing.
     """
-    with rc_context({**_STYLE, "svg.hashsalt": key}):
+    with mpl.rc_context({**_STYLE, "svg.hashsalt": key}), warnings.catch_warnings():
+        # It warns of letters that its own font lacks; the reader's has them.
+        warnings.filterwarnings("ignore", "Glyph", UserWarning)
         figure = Figure(figsize=(size.width / 72, size.height / 72), facecolor="none")
         FigureCanvasSVG(figure)
         draw(figure, size)

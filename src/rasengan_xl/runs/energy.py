@@ -3,7 +3,7 @@
 import importlib
 import importlib.util
 import logging
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -36,7 +36,7 @@ def _open_counter(device: torch.device) -> Any:
     if importlib.util.find_spec("pynvml") is None:
         return None
     nvml: Any = importlib.import_module("pynvml")
-    properties: Any = torch.cuda.get_device_properties(device)
+    properties = cast("Any", torch.cuda).get_device_properties(device)
     try:
         nvml.nvmlInit()
         handle = nvml.nvmlDeviceGetHandleByUUID(f"GPU-{properties.uuid}")

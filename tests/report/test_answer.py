@@ -1,0 +1,152 @@
+import pytest
+
+from rasengan_xl.comparison.result import Comparison
+from rasengan_xl.report.answer import list_names, write_answer
+
+from .sample import (
+    build_arm,
+    build_comparison,
+    build_failed_run,
+    build_measures,
+    build_run,
+    build_verdict,
+)
+
+
+def compare(*verdicts, **changes) -> Comparison:
+    arms = [build_arm(name) for name in ("lora", "dora", "qlora-normal")]
+    return build_comparison(*arms, verdicts=list(verdicts), **changes)
+
+
+def finding(comparison):
+    return write_answer(comparison).finding.replace("\N{NO-BREAK SPACE}", " ")
+
+
+def test_arms_that_are_all_tied_are_said_to_be():
+    text = finding(
+        compare(
+            build_verdict("lora", "dora", 0.0003),
+            build_verdict("lora", "qlora-normal", -0.0008),
+            build_verdict("dora", "qlora-normal", -0.0005),
+        )
+    )
+    assert text.startswith("No difference in held-out loss was found between any of the 3 arms")
+    assert "lora less qlora-normal, is \N{MINUS SIGN}0.0008 [" in text
+    assert text.endswith(
+        "may be chance (n = 64 pictures \N{MULTIPLICATION SIGN} 3 seeds; 95 % intervals)."
+    )
+
+
+def test_a_clear_winner_is_named_with_how_far_it_leads():
+    text = finding(
+        compare(
+            build_verdict("lora", "dora", 0.005),
+            build_verdict("lora", "qlora-normal", 0.0),
+            build_verdict("dora", "qlora-normal", -0.004),
+        )
+    )
+    assert text.startswith(
+        "dora gives the best held-out loss: lower by 0.0050 [0.0040, 0.0060] than lora and "
+        "0.0040 [0.0030, 0.0050] than qlora-normal"
+    )
+
+
+def test_leaders_that_cannot_be_told_apart_lead_together():
+    text = finding(
+        compare(
+            build_verdict("lora", "dora", 0.0),
+            build_verdict("lora", "qlora-normal", -0.005),
+            build_verdict("dora", "qlora-normal", -0.004),
+        )
+    )
+    assert (
+        "lora and dora cannot be told apart, and each is better than qlora-normal, by at least "
+        "0.0040 [0.0030, 0.0050]" in text
+    )
+
+
+def test_a_partial_order_names_the_pairs():
+    text = finding(
+        compare(
+            build_verdict("lora", "dora", 0.0),
+            build_verdict("lora", "qlora-normal", -0.005),
+            build_verdict("dora", "qlora-normal", -0.0005),
+        )
+    )
+    assert "lora is better than qlora-normal by 0.0050" in text
+    assert "2 pairs cannot be told apart" in text
+
+
+def test_a_failed_run_leaves_a_pair_with_fewer_seeds_and_that_is_said():
+    text = finding(
+        compare(
+            build_verdict("lora", "dora", 0.0, seeds=2), build_verdict("lora", "qlora-normal", 0.0)
+        )
+    )
+    assert "3 seeds, 2 where a run is missing" in text
+
+
+def test_one_seed_gives_no_verdict_but_intervals_over_pictures():
+    arms = [build_arm(name, [build_run(name)]) for name in ("lora", "dora")]
+    verdicts = [build_verdict("lora", "dora", -0.005, outcome="not judged", p_value=None, seeds=1)]
+    comparison = build_comparison(*arms, verdicts=verdicts)
+    text = finding(comparison)
+    assert text.startswith("One training seed cannot tell a method from its luck")
+    assert "no arm is called better" in text
+    assert "0.1181 [0.1160, 0.1202]" in text
+    assert not write_answer(comparison).judged
+
+
+def test_too_few_finished_seeds_are_not_called_one_seed():
+    verdict = build_verdict("lora", "dora", -0.005, outcome="not judged")
+    assert finding(compare(verdict)).startswith("Too few runs finished")
+
+
+def test_a_lone_arm_is_set_against_nothing():
+    text = finding(build_comparison(build_arm("lora"), verdicts=[]))
+    assert text.startswith("Only lora was measured")
+
+
+def test_failures_only_leave_nothing_to_compare():
+    arms = [build_arm(name, [build_failed_run(name)]) for name in ("lora", "dora")]
+    answer = write_answer(build_comparison(*arms))
+    assert answer.finding == "No run came to its end, so there is nothing to compare."
+    assert answer.cost == ""
+
+
+def test_a_running_comparison_says_how_far_it_is():
+    runs = [build_run("lora"), build_run("lora", 1, status="missing", summary=None)]
+    comparison = build_comparison(
+        build_arm("lora", runs), status="running", measures=[], verdicts=[], primary=None
+    )
+    assert "still running: 1 of 2 runs have finished" in finding(comparison)
+
+
+def test_the_second_sentence_names_the_cheapest_and_the_dearest():
+    cost = write_answer(compare()).cost.replace("\N{NO-BREAK SPACE}", " ")
+    assert "qlora-normal trains in the least memory, 6.12 GiB [6.10, 6.14]" in cost
+    assert "dora takes 1.93\N{MULTIPLICATION SIGN} as much, 11.84 GiB" in cost
+    assert "lora is the fastest, 0.0345 s [0.0339, 0.0351] a picture" in cost
+    assert cost.endswith("(n = 3 seeds).")
+
+
+def test_a_unit_that_names_its_share_is_a_time_too():
+    time = build_measures(("lora", "dora"))[-1].model_copy(update={"unit": "s/picture"})
+    cost = write_answer(compare(measures=[build_measures()[0], time])).cost
+    assert "s/picture [0.0339, 0.0351], and dora takes" in cost.replace("\N{NO-BREAK SPACE}", " ")
+
+
+def test_nearly_equal_costs_are_not_called_cheaper():
+    measures = build_measures(("lora", "dora"))
+    memory = next(m for m in measures if m.key == "peak_memory_gib")
+    same = memory.model_copy(update={"arms": dict.fromkeys(memory.arms, memory.arms["lora"])})
+    cost = write_answer(compare(measures=[measures[0], same])).cost
+    assert "all arms are within" in cost
+
+
+@pytest.mark.parametrize(
+    ("names", "text"),
+    [([], ""), (["a"], "a"), (["a", "b"], "a and b"), (["a", "b", "c"], "a, b and c")],
+)
+def test_names_are_listed_as_people_do(names, text):
+    assert list_names(names) == text
