@@ -190,4 +190,4 @@ def _measure_row(
         with compute.autocast():
             losses.append(denoising_losses(unet, part, table.objective))
     unet.train(was_training)
-    return torch.cat(losses).tolist()
+    return cast("list[float]", torch.cat(losses).tolist())

@@ -33,8 +33,8 @@ def find_memory(comparison: Comparison) -> Measure | None:
 
 
 def find_time(comparison: Comparison) -> Measure | None:
-    """Return the measure of how long training takes: per picture, else whatever is in seconds."""
-    return _first(comparison, unit="s", words=("picture", "image", "training", "step", ""))
+    """Return the measure of how long training takes: as a whole, else a step of it."""
+    return _first(comparison, unit="s", words=("training", "step"))
 
 
 def series_of(measured: Mapping[str, object], places: Mapping[str, int]) -> list[tuple[int, str]]:
