@@ -3,12 +3,12 @@ import torch
 
 from rasengan_xl.adapters.inventory import predict_trainable_parameters
 from rasengan_xl.adapters.matching import nearest_rank, refuse_unmatched
+from rasengan_xl.config.comparison import load_comparison
 from rasengan_xl.config.settings import AdapterSettings
+from rasengan_xl.config.shipped import find_shipped
 from rasengan_xl.errors import RecipeError
 from rasengan_xl.mini.architecture import build_unet
 from rasengan_xl.sdxl.full_size import build_full_size_unet
-
-from ..config.shipped_arms import comparison_text, read_arms
 
 WIDE = ("to_q", "to_k", "to_v", "to_out.0", "ff.net.0.proj", "ff.net.2")
 BUILDERS = {"full": build_full_size_unet, "mini": build_unet}
@@ -54,15 +54,15 @@ def unets():
 def test_each_arm_of_a_shipped_design_trains_what_its_file_says(unets, model, comparison):
     counts = {
         arm: predict_trainable_parameters(unets[model], settings.adapter)
-        for arm, settings in read_arms(comparison).items()
+        for arm, settings in load_comparison(comparison).arms.items()
     }
     assert counts == COUNTS[model, comparison]
-    assert all(f"{count:,}" in comparison_text(comparison) for count in counts.values())
+    assert all(f"{count:,}" in find_shipped(comparison).read_text() for count in counts.values())
 
 
 @pytest.mark.parametrize(("model", "comparison"), [("full", "matched"), ("mini", "mini-matched")])
 def test_the_shipped_matched_designs_are_matched(unets, model, comparison):
-    arms = {arm: settings.adapter for arm, settings in read_arms(comparison).items()}
+    arms = {arm: settings.adapter for arm, settings in load_comparison(comparison).arms.items()}
     refuse_unmatched(unets[model], arms)
 
 

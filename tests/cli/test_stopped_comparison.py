@@ -14,7 +14,7 @@ import pytest
 @pytest.fixture
 def recipe(settings, tmp_path):
     """A comparison whose first arm would take very long."""
-    tables = settings(training={"steps": 5000, "save_every": 5000}).model_dump(
+    tables = settings(seed=0, training={"steps": 5000, "save_every": 5000}).model_dump(
         mode="json", exclude_none=True
     )
     plain = {key: value for key, value in tables.items() if not isinstance(value, dict)}
@@ -30,7 +30,9 @@ def recipe(settings, tmp_path):
 
 
 def children_of(pid):
-    return list(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()))
+    """List the processes that any thread of a process has started."""
+    tasks = Path(f"/proc/{pid}/task").iterdir()
+    return [int(child) for task in tasks for child in (task / "children").read_text().split()]
 
 
 @pytest.mark.slow
@@ -39,7 +41,7 @@ def test_a_signal_ends_a_comparison_and_its_worker_which_saves(recipe, tmp_path,
     folder = tmp_path / "out"
     command = (sys.executable, "-m", "rasengan_xl", "compare", str(recipe), "--out", str(folder))
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    steps, deadline = folder / "arms" / "lora" / "steps.jsonl", time.monotonic() + 120
+    steps, deadline = folder / "arms" / "lora" / "seed-0" / "steps.jsonl", time.monotonic() + 120
     while not steps.exists():
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
@@ -52,4 +54,4 @@ def test_a_signal_ends_a_comparison_and_its_worker_which_saves(recipe, tmp_path,
     assert errors == ""
     with pytest.raises(ProcessLookupError):
         os.kill(worker, 0)
-    assert list((folder / "arms" / "lora" / "checkpoints").iterdir()), "the worker saved"
+    assert list((folder / "arms" / "lora" / "seed-0" / "checkpoints").iterdir()), "the worker saved"

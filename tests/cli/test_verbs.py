@@ -1,11 +1,4 @@
-from pathlib import Path
-
-import pytest
-
-from rasengan_xl.cli import verbs
 from rasengan_xl.cli.console import LineBoard, describe_step
-from rasengan_xl.comparison.execute import ArmEnded, ComparisonProgress
-from rasengan_xl.config.comparison import load_comparison
 from rasengan_xl.runs.records import StageProgress, StepRecord
 
 STEP = StepRecord(
@@ -17,45 +10,6 @@ STEP = StepRecord(
     idle_seconds=0.1,
     peak_memory_gib=1.5,
 )
-
-
-@pytest.fixture
-def events(monkeypatch):
-    """Let a comparison consist of the given events."""
-
-    def become(*given):
-        monkeypatch.setattr(verbs, "run_comparison", lambda *_: (event for event in given))
-        monkeypatch.setattr(verbs, "write_report", lambda folder: folder / "report.html")
-
-    return become
-
-
-def test_a_comparison_with_a_failed_arm_says_so_and_exits_with_1(events, capsys):
-    events(
-        ComparisonProgress("prepare", StageProgress(stage="read", done=1, total=1)),
-        ComparisonProgress("lora", STEP),
-        ArmEnded("lora", None),
-        ArmEnded("dora", "out of memory"),
-    )
-    with pytest.raises(SystemExit) as caught:
-        verbs.show_comparison(load_comparison("mini"), Path("somewhere"))
-    assert caught.value.code == 1
-    shown = capsys.readouterr().out
-    assert "dora failed: out of memory" in shown
-    assert "somewhere/report.html" in shown
-
-
-def test_a_comparison_whose_arms_finish_ends_well(events, capsys):
-    events(ComparisonProgress("lora", STEP), ArmEnded("lora", None))
-    verbs.show_comparison(load_comparison("mini"), Path("somewhere"))
-    assert "failed" not in capsys.readouterr().out
-
-
-def test_what_differs_is_printed_first(capsys):
-    verbs.show_differences(load_comparison("mini"))
-    shown = capsys.readouterr().out
-    assert "adapter.rank" in shown
-    assert "training" not in shown
 
 
 def test_a_step_is_shown_with_loss_time_and_memory():

@@ -1,8 +1,19 @@
+from contextlib import closing
+
 import pytest
 
 from rasengan_xl.comparison import process
+from rasengan_xl.comparison.layout import ComparisonFolder
 from rasengan_xl.comparison.orders import Train
+from rasengan_xl.comparison.process import WorkerFailedError
+from rasengan_xl.comparison.worker import carry_out
+from rasengan_xl.config.comparison_settings import ComparisonSettings
+from rasengan_xl.config.recipe import lay_over
 from rasengan_xl.config.settings import RunSettings
+from rasengan_xl.errors import RasenganError
+from rasengan_xl.mini.world.captions import write_caption
+from rasengan_xl.mini.world.portraits import draw_portrait
+from rasengan_xl.mini.world.scenes import draw_scene
 
 
 @pytest.fixture
@@ -27,3 +38,92 @@ def train(tmp_path):
         return Train(root=tmp_path, settings=RunSettings(), run=run)
 
     return order
+
+
+class InThisProcess:
+    """A place that carries out orders without a process for each, and notes them."""
+
+    slots = 1
+
+    def __init__(self):
+        self.orders = []
+        self.lose = {}
+        """By run: how often its worker is to be lost, after how many steps."""
+
+    def describe(self):
+        return "this process"
+
+    def carry_out(self, order, slot, log, stop):
+        self.orders.append(order)
+        losses = self.lose.get(getattr(order, "run", ""), [])
+        left = losses.pop(0) if losses else None
+        with closing(carry_out(order)) as records:
+            try:
+                for record in records:
+                    yield record
+                    if left is not None and getattr(record, "step", None) == left:
+                        raise WorkerFailedError("killed by signal 9", by_user=False, lost=True)
+            except RasenganError as error:
+                raise WorkerFailedError(str(error), by_user=True) from error
+
+    def close(self):
+        pass
+
+    @property
+    def runs(self):
+        """The runs that were ordered, in order."""
+        return [order.run for order in self.orders if isinstance(order, Train)]
+
+
+@pytest.fixture
+def place():
+    return InThisProcess()
+
+
+@pytest.fixture(scope="session")
+def portraits(tmp_path_factory):
+    """Twenty captioned portraits."""
+    folder = tmp_path_factory.mktemp("portraits")
+    for i in range(20):
+        scene = draw_scene(i)
+        draw_portrait(scene, "shinobi", 32).save(folder / f"{i:02d}.png")
+        (folder / f"{i:02d}.txt").write_text(write_caption(scene, "shinobi"))
+    return folder
+
+
+@pytest.fixture
+def comparison(settings, portraits):
+    """Build a comparison on a tiny model; an arm is what differs from the settings of a run."""
+
+    def build(arms, **changes):
+        source = {"source": str(portraits), "held_out_minimum": 9}
+        tree = {
+            "name": "test",
+            "varies": ["adapter", "training"],
+            "arms": {
+                name: settings(**_laid_over({"seed": 0, "dataset": source}, arm))
+                for name, arm in arms.items()
+            },
+            "pictures": {"prompts": ["a ninja"], "seeds": [1, 2], "sampler_steps": 2},
+            "scoring": {
+                "pictures": 8,
+                "sampler_steps": 1,
+                "neutral_prompts": ["a pencil drawing of a person"],
+                "encoders": ["reader"],
+            },
+        }
+        lay_over(tree, changes)
+        return ComparisonSettings.model_validate(tree)
+
+    return build
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return ComparisonFolder(tmp_path / "out")
+
+
+def _laid_over(below, above):
+    tree = {key: dict(value) if isinstance(value, dict) else value for key, value in below.items()}
+    lay_over(tree, above)
+    return tree

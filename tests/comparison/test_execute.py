@@ -1,83 +1,285 @@
 import json
+import shutil
 
 import pytest
 from PIL import Image
 
-from rasengan_xl.comparison.execute import ArmEnded, run_comparison
+from rasengan_xl.comparison.execute import run_comparison
+from rasengan_xl.comparison.orders import Examine
 from rasengan_xl.comparison.result import RESULT_FILE, Comparison
-from rasengan_xl.config.recipe import lay_over
-from rasengan_xl.config.settings import ComparisonSettings
-from rasengan_xl.errors import OutputError, RasenganError
+from rasengan_xl.comparison.side_by_side import JobEnded, JobRetried
+from rasengan_xl.errors import OutputError, RasenganError, RecipeError
 from rasengan_xl.report.page import write_report
 
+LORA, NF4 = {}, {"adapter": {"base_precision": "nf4"}}
+WILD = {"training": {"learning_rate": 1e30, "max_gradient_norm": 1e30}}
 
-@pytest.fixture
-def comparison(settings):
-    def build(arms, **changes):
-        tree = {
-            "name": "test",
-            "varies": ["adapter", "training"],
-            "arms": {name: settings(**arm) for name, arm in arms.items()},
-            "pictures": {"prompts": ["a ninja"], "seeds": [1, 2], "sampler_steps": 2},
-        }
-        lay_over(tree, changes)
-        return ComparisonSettings.model_validate(tree)
 
-    return build
+def run(settings, folder, place, **details):
+    return list(run_comparison(settings, folder.root, place=place, **details))
+
+
+def read(folder):
+    return Comparison.model_validate_json((folder.root / RESULT_FILE).read_text())
+
+
+def outcomes(events):
+    return {event.job: event.reason for event in events if isinstance(event, JobEnded)}
+
+
+def examined(place):
+    orders = [order for order in place.orders if isinstance(order, Examine)]
+    return [subject.name for order in orders for subject in order.subjects]
 
 
 @pytest.mark.slow
-def test_arms_that_fail_are_recorded_and_the_others_finish(comparison, tmp_path):
-    arms = {
-        "lora": {},
-        "qlora": {"adapter": {"base_precision": "nf4"}},
-        "wild": {"training": {"learning_rate": 1e30, "max_gradient_norm": 1e30}},
-    }
-    folder = tmp_path / "out"
-    events = list(run_comparison(comparison(arms), folder))
-    ended = {event.arm: event.reason for event in events if isinstance(event, ArmEnded)}
-    assert ended["lora"] is None
-    assert ended["qlora"] is None
-    assert "step" in ended["wild"]
+def test_real_workers_train_every_run_and_one_that_fails_is_recorded(comparison, folder):
+    settings = comparison({"lora": LORA, "nf4": NF4, "wild": WILD})
+    ended = outcomes(run_comparison(settings, folder.root, command="rasengan compare test"))
+    assert ended["lora/seed-0"] is None
+    assert ended["nf4/seed-0"] is None
+    assert "step" in ended["wild/seed-0"]
 
-    result = Comparison.model_validate_json((folder / RESULT_FILE).read_text())
-    assert [arm.status for arm in result.arms] == ["finished", "finished", "failed"]
-    lora, qlora, wild = result.arms
-    assert lora.trace_hash == qlora.trace_hash
-    assert wild.reason == ended["wild"]
-    assert wild.peak_memory_gib is None
+    result = read(folder)
+    assert result.status == "finished"
+    assert result.command == "rasengan compare test"
+    lora, nf4, wild = result.arms
+    assert [run.status for arm in result.arms for run in arm.runs] == ["finished"] * 2 + ["failed"]
+    assert lora.runs[0].summary.trace_hash == nf4.runs[0].summary.trace_hash
+    assert wild.runs[0].reason == ended["wild/seed-0"]
     assert lora.differs["adapter.base_precision"] == "full"
-    assert qlora.differs["adapter.base_precision"] == "nf4"
-    assert result.dataset.train == 9
-    assert (folder / lora.adapter_file).stat().st_size == lora.adapter_bytes
-    assert len(result.pictures) == 2
+    assert nf4.differs["adapter.base_precision"] == "nf4"
+    assert result.dataset.train == 11
+    assert lora.flops_per_step > 0
+    assert result.probe.teraflops_per_second > 0
     for row in result.pictures:
-        assert set(row.arms) == {"lora", "qlora"}
-        for path in (row.base, *row.arms.values()):
-            with Image.open(folder / path) as picture:
+        assert set(row.arms) == {"lora", "nf4"}
+        for path in (row.base, *(p for arm in row.arms.values() for p in arm.values())):
+            with Image.open(folder.root / path) as picture:
                 assert picture.size == (32, 32)
-
-    steps = [json.loads(s) for s in (folder / lora.run / "steps.jsonl").read_text().splitlines()]
-    assert lora.training_loss == steps[-1]["loss"], "the mean of the last tenth of four steps"
-    page = write_report(folder).read_text()
-    assert wild.reason.split(";")[0] in page
+    page = write_report(folder.root).read_text()
+    assert wild.runs[0].reason.split(";")[0] in page
 
 
-def test_a_used_folder_is_refused_before_anything_is_done(comparison, tmp_path):
+def test_every_arm_is_trained_with_every_seed_and_measured_over_both(comparison, folder, place):
+    run(comparison({"lora": LORA, "nf4": NF4}, seeds=[3, 4]), folder, place)
+    assert place.runs == [
+        "arms/lora/seed-3",
+        "arms/nf4/seed-3",
+        "arms/lora/seed-4",
+        "arms/nf4/seed-4",
+    ]
+    result = read(folder)
+    by_key = {measure.key: measure for measure in result.measures}
+    loss = by_key["held_out_loss"]
+    assert (loss.arms["lora"].seeds, loss.arms["lora"].pictures) == (2, 2)
+    assert loss.arms["lora"].low < loss.arms["lora"].value < loss.arms["lora"].high
+    assert by_key["cmmd_reader"].arms["nf4"].pictures == 8
+    assert by_key["caption_fidelity"].base.seeds == 0
+    assert result.primary == "held_out_loss"
+    pairs = [(v.first, v.second) for v in result.verdicts if v.measure == "held_out_loss"]
+    assert pairs == [("lora", "nf4")]
+    hashes = {arm.name: [run.summary.trace_hash for run in arm.runs] for arm in result.arms}
+    assert hashes["lora"] == hashes["nf4"]
+    assert hashes["lora"][0] != hashes["lora"][1]
+
+
+def test_an_adapter_trained_on_nf4_is_judged_on_both_bases(comparison, folder, place):
+    run(comparison({"lora": LORA, "nf4": NF4}), folder, place)
+    effect = read(folder).quantization
+    assert effect.base_nf4.value != effect.base_full.value
+    assert effect.base_difference.value == pytest.approx(
+        effect.base_nf4.value - effect.base_full.value
+    )
+    assert set(effect.arms) == {"nf4"}
+    nf4 = effect.arms["nf4"]
+    assert nf4.on_full.value != nf4.on_nf4.value
+    loss = next(m for m in read(folder).measures if m.key == "held_out_loss")
+    assert loss.arms["nf4"].value == nf4.on_full.value, "arms are compared on the base people use"
+
+
+def test_a_loss_on_the_unquantized_base_is_that_of_the_run_itself(comparison, folder, place):
+    """The examiner's pipeline and the trainer measure the same."""
+    run(comparison({"lora": LORA, "nf4": NF4}), folder, place)
+    facts = json.loads(folder.drawn("base").facts_file.read_text())
+    table = json.loads(folder.run("lora", 0).table_losses_file.read_text())
+    assert facts["losses"] == [pytest.approx(row, rel=1e-5) for row in table["base"]]
+
+
+def test_what_is_finished_is_kept_and_only_what_is_new_is_run(comparison, folder, place):
+    arms = {"lora": LORA, "dora": {"adapter": {"decompose": True}}}
+    run(comparison(arms), folder, place)
+    before = folder.run("lora", 0).adapter_file.stat().st_mtime_ns
+    place.orders.clear()
+    run(comparison({**arms, "nf4": NF4}, seeds=[0, 1]), folder, place)
+    assert place.runs == [
+        "arms/nf4/seed-0",
+        "arms/lora/seed-1",
+        "arms/dora/seed-1",
+        "arms/nf4/seed-1",
+    ]
+    assert folder.run("lora", 0).adapter_file.stat().st_mtime_ns == before
+    # The base is examined again, since its loss on the unquantized base is asked for now.
+    assert set(examined(place)) == {
+        "base",
+        "lora/seed-1",
+        "dora/seed-1",
+        "nf4/seed-0",
+        "nf4/seed-1",
+    }
+    place.orders.clear()
+    run(comparison({**arms, "nf4": NF4}, seeds=[0, 1]), folder, place)
+    assert place.runs == []
+    assert examined(place) == []
+
+
+def test_a_comparison_that_was_stopped_goes_on_with_the_very_next_step(comparison, folder, place):
+    settings = comparison({"lora": {"training": {"save_every": 1}}})
+    events = run_comparison(settings, folder.root, place=place)
+    for event in events:
+        if getattr(getattr(event, "record", None), "step", None) == 2:
+            break
+    events.close()
+    assert not folder.run("lora", 0).is_finished
+    place.orders.clear()
+    run(settings, folder, place)
+    assert [order.resume for order in place.orders if hasattr(order, "run")] == [True]
+    steps = folder.run("lora", 0).records()
+    assert [record.step for record in steps] == [1, 2, 3, 4]
+
+
+def test_a_lost_worker_is_replaced_once_and_told_of(comparison, folder, place):
+    place.lose["arms/lora/seed-0"] = [2]
+    place.lose["arms/dora/seed-0"] = [1, 3]
+    settings = comparison(
+        {
+            "lora": {"training": {"save_every": 1}},
+            "dora": {"adapter": {"decompose": True}, "training": {"save_every": 1}},
+        }
+    )
+    events = run(settings, folder, place)
+    assert sum(isinstance(event, JobRetried) for event in events) == 2
+    assert outcomes(events)["lora/seed-0"] is None
+    assert outcomes(events)["dora/seed-0"] == "killed by signal 9"
+    lora, dora = read(folder).arms
+    assert (lora.runs[0].status, lora.runs[0].attempts) == ("finished", 2)
+    assert (dora.runs[0].status, dora.runs[0].attempts) == ("failed", 2)
+
+
+def test_a_failed_run_is_tried_again_by_the_next_call(comparison, folder, place):
+    place.lose["arms/lora/seed-0"] = [1, 2]
+    settings = comparison({"lora": {"training": {"save_every": 1}}})
+    run(settings, folder, place)
+    assert read(folder).arms[0].runs[0].status == "failed"
+    run(settings, folder, place)
+    assert read(folder).arms[0].runs[0].status == "finished"
+
+
+def test_a_run_made_with_other_settings_is_refused_by_name(comparison, folder, place):
+    run(comparison({"lora": LORA}), folder, place)
+    place.orders.clear()
+    changed = comparison({"lora": {"training": {"learning_rate": 3e-3}}})
+    with pytest.raises(OutputError, match=r"training.learning_rate was 0.01, is 0.003"):
+        run(changed, folder, place)
+    assert place.orders == []
+
+
+def test_only_the_named_arms_are_trained_and_the_others_are_missing(comparison, folder, place):
+    arms = {"lora": LORA, "nf4": NF4}
+    run(comparison(arms), folder, place, only=("nf4",))
+    assert place.runs == ["arms/nf4/seed-0"]
+    assert [arm.runs[0].status for arm in read(folder).arms] == ["missing", "finished"]
+    with pytest.raises(RecipeError, match="no such arm, did you mean 'lora'"):
+        run(comparison(arms), folder, place, only=("lorra",))
+
+
+def test_pictures_that_were_drawn_are_not_drawn_again_when_judging_broke_off(
+    comparison, folder, place, monkeypatch
+):
+    from rasengan_xl.comparison import examine
+
+    def break_off(*_):
+        raise RasenganError("no more")
+        yield
+
+    with monkeypatch.context() as patch:
+        patch.setattr(examine, "score_subjects", break_off)
+        with pytest.raises(RasenganError, match="could not be drawn: no more"):
+            run(comparison({"lora": LORA}), folder, place)
+    drawn = folder.drawn("lora/seed-0").picture_file("scored", 0)
+    before = drawn.stat().st_mtime_ns
+    assert read(folder).status == "running"
+    run(comparison({"lora": LORA}), folder, place)
+    assert drawn.stat().st_mtime_ns == before
+    assert read(folder).status == "finished"
+
+
+def test_other_pictures_are_drawn_anew_without_training_again(comparison, folder, place):
+    run(comparison({"lora": LORA}), folder, place)
+    place.orders.clear()
+    run(comparison({"lora": LORA}, pictures={"prompts": ["a cat"]}), folder, place)
+    assert place.runs == []
+    assert examined(place) == ["base", "lora/seed-0"]
+    assert read(folder).pictures[0].prompt == "a cat"
+
+
+def test_a_used_folder_is_refused_before_anything_is_done(comparison, tmp_path, place):
     (tmp_path / "mine").write_text("x")
     with pytest.raises(OutputError, match="choose another --out"):
-        next(run_comparison(comparison({"lora": {}}), tmp_path))
+        next(run_comparison(comparison({"lora": LORA}), tmp_path, place=place))
+    assert place.orders == []
 
 
-def test_a_target_that_matches_nothing_stops_before_anything_is_written(comparison, tmp_path):
-    arms = {"lora": {}, "odd": {"adapter": {"targets": ["to_nowhere"]}}}
+def test_a_target_that_matches_nothing_stops_before_anything_is_written(comparison, folder, place):
+    arms = {"lora": LORA, "odd": {"adapter": {"targets": ["to_nowhere"]}}}
     with pytest.raises(RasenganError, match="arms.odd: adapter.targets: 'to_nowhere'"):
-        list(run_comparison(comparison(arms), tmp_path / "out"))
-    assert not (tmp_path / "out").exists()
+        run(comparison(arms), folder, place)
+    assert not folder.root.exists()
 
 
-def test_an_optimizer_that_the_machine_lacks_stops_before_anything_is_written(comparison, tmp_path):
-    arms = {"lora": {}, "paged": {"training": {"optimizer": "paged_adamw8bit"}}}
+def test_an_optimizer_that_the_machine_lacks_stops_before_anything_is_written(
+    comparison, folder, place
+):
+    arms = {"lora": LORA, "paged": {"training": {"optimizer": "paged_adamw8bit"}}}
     with pytest.raises(RasenganError, match="arms.paged: training.optimizer = 'paged_adamw8bit'"):
-        list(run_comparison(comparison(arms), tmp_path / "out"))
-    assert not (tmp_path / "out").exists()
+        run(comparison(arms), folder, place)
+    assert not folder.root.exists()
+
+
+def test_a_matched_design_whose_arms_train_unequally_stops_before_anything(
+    comparison, folder, place
+):
+    arms = {"lora": LORA, "large": {"adapter": {"rank": 9}}}
+    with pytest.raises(RasenganError, match="design = .matched."):
+        run(comparison(arms, design="matched"), folder, place)
+    assert not folder.root.exists()
+
+
+def test_a_device_is_measured_once_however_often_the_comparison_goes_on(comparison, folder, place):
+    run(comparison({"lora": LORA}), folder, place)
+    probe = read(folder).probe
+    run(comparison({"lora": LORA}, seeds=[0, 1]), folder, place)
+    assert read(folder).probe == probe
+
+
+def test_an_encoder_that_cannot_be_had_leaves_its_columns_out_and_says_so(
+    comparison, folder, place, tmp_path
+):
+    scoring = {"encoders": ["dino", "reader"], "dino": str(tmp_path / "absent")}
+    run(comparison({"lora": LORA}, scoring=scoring), folder, place)
+    result = read(folder)
+    dino, reader = result.encoders
+    assert "no such folder" in dino.absent
+    assert reader.absent is None
+    assert any(note.startswith("dino: its columns are left out") for note in result.notes)
+    assert {m.key for m in result.measures} & {"cmmd_dino", "cmmd_reader"} == {"cmmd_reader"}
+
+
+def test_a_damaged_features_file_is_named_with_its_remedy(comparison, folder, place):
+    run(comparison({"lora": LORA}), folder, place)
+    folder.drawn("base").features_file("reader").write_bytes(b"cut")
+    with pytest.raises(OutputError, match="remove .*drawn/base to have it made anew"):
+        run(comparison({"lora": LORA}), folder, place)
+    shutil.rmtree(folder.drawn("base").path)
+    run(comparison({"lora": LORA}), folder, place)
+    assert read(folder).status == "finished"

@@ -1,11 +1,10 @@
 import pytest
 
+from rasengan_xl.config.comparison import load_comparison
 from rasengan_xl.config.designs import list_factors, name_factor, refuse_other_than_one_factor
 from rasengan_xl.config.recipe import lay_over
 from rasengan_xl.config.settings import RunSettings
 from rasengan_xl.errors import RecipeError
-
-from .shipped_arms import read_arms
 
 FIRST = RunSettings()
 
@@ -64,7 +63,7 @@ def test_an_arm_equal_to_the_first_is_refused():
 
 @pytest.mark.parametrize("name", ["one-factor", "mini-one-factor"])
 def test_the_shipped_design_changes_one_factor_an_arm(name):
-    arms = read_arms(name)
+    arms = load_comparison(name).arms
     refuse_other_than_one_factor(arms)
     assert {arm: name_factor(arms["lora"], settings) for arm, settings in arms.items()} == {
         "lora": "nothing",
@@ -78,10 +77,10 @@ def test_the_shipped_design_changes_one_factor_an_arm(name):
 
 def test_the_four_seed_arms_are_no_one_factor_design():
     with pytest.raises(RecipeError, match=r"arms\.qlora-aggressive.*4 factors"):
-        refuse_other_than_one_factor(read_arms("naruto-sdxl"))
+        refuse_other_than_one_factor(load_comparison("naruto-sdxl").arms)
 
 
 @pytest.mark.parametrize("name", ["matched", "mini-matched"])
 def test_matched_arms_share_their_scale(name):
-    for settings in read_arms(name).values():
+    for settings in load_comparison(name).arms.values():
         assert settings.adapter.alpha == 2 * settings.adapter.rank

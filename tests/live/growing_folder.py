@@ -126,6 +126,6 @@ def draw_sample(folder: Path, path: str, prompt: str = "a ninja at night", side:
     shade = random.Random(path).randrange(40, 220)
     picture = Image.radial_gradient("L").resize((side, side)).point(lambda v: v * shade // 255)
     arm, _, _ = path.partition("/")
-    file = folder / "pictures" / path
+    file = folder / "drawn" / Path(path).parent / "shown" / Path(path).name
     save_picture(picture.convert("RGB"), file, {"arm": arm, "prompt": prompt, "seed": 5})
     return file

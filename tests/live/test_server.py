@@ -67,8 +67,8 @@ def status(answer: bytes) -> int:
 HOSTILE = [
     b"/../secret.txt",
     b"/../../../../../../etc/hostname",
-    b"/pictures/../../secret.txt",
-    b"/pictures/..",
+    b"/drawn/../../secret.txt",
+    b"/drawn/..",
     b"/./notes.txt",
     b"/%2e%2e/secret.txt",
     b"/%2e%2e%2fsecret.txt",
@@ -78,7 +78,7 @@ HOSTILE = [
     b"/%252e%252e/secret.txt",
     b"/%c0%ae%c0%ae/secret.txt",
     b"/\xc0\xae\xc0\xae/secret.txt",
-    b"/pictures/%2fetc%2fhostname",
+    b"/drawn/%2fetc%2fhostname",
     b"//etc/hostname",
     b"//127.0.0.1/notes.txt",
     b"/C:/secret.txt",
@@ -86,8 +86,8 @@ HOSTILE = [
     b"/notes.txt%00.png",
     b"/notes.txt%0d%0aX-Injected:%20yes",
     b"/pictures",
-    b"/pictures/",
-    b"/pictures/base/",
+    b"/drawn/",
+    b"/drawn/base/",
     b"/.env.txt",
     b"/.git/config.txt",
     b"/%2egit/config.txt",
@@ -130,7 +130,7 @@ def test_a_file_within_the_folder_is_given(port, target):
         ("/state.json", "application/json"),
         ("/settings.json", "application/json"),
         ("/report.html", "text/html; charset=utf-8"),
-        ("/pictures/base/000.png", "image/png"),
+        ("/drawn/base/shown/000.png", "image/png"),
         ("/notes.txt", "text/plain; charset=utf-8"),
         ("/absent.txt", "text/plain; charset=utf-8"),
     ],
@@ -151,8 +151,8 @@ def test_every_answer_tells_its_kind_and_lets_nothing_foreign_in(port, target, k
 
 
 def test_a_picture_comes_whole(port, folder):
-    answer = get(port, b"/pictures/base/000.png")
-    assert answer.partition(b"\r\n\r\n")[2] == (folder / "pictures/base/000.png").read_bytes()
+    answer = get(port, b"/drawn/base/shown/000.png")
+    assert answer.partition(b"\r\n\r\n")[2] == (folder / "drawn/base/shown/000.png").read_bytes()
 
 
 @pytest.mark.parametrize("host", [b"127.0.0.1", b"localhost", b"localhost:9000", b"127.0.0.1:80"])

@@ -6,6 +6,7 @@ import pytest
 
 from rasengan_xl.comparison.result import RunResult
 from rasengan_xl.live.state import FolderWatch
+from rasengan_xl.live.tail import Tail
 
 from . import growing_folder as growing
 
@@ -195,7 +196,7 @@ def test_pictures_appear_once_they_are_whole(tmp_path):
     file = growing.draw_sample(tmp_path, "lora/seed-1/000.png")
     whole = file.read_bytes()
     file.write_bytes(whole[: len(whole) // 2])
-    assert [picture.path for picture in watch.look().pictures] == ["pictures/base/000.png"]
+    assert [picture.path for picture in watch.look().pictures] == ["drawn/base/shown/000.png"]
     file.write_bytes(whole)
     base, adapted = watch.look().pictures
     assert (base.arm, base.seed) == ("base", None)
@@ -219,24 +220,30 @@ def test_a_picture_drawn_again_is_told_apart(tmp_path):
 
 def test_something_else_named_like_a_picture_is_left_out(tmp_path):
     growing.write_settings(tmp_path)
-    (tmp_path / "pictures").mkdir()
-    (tmp_path / "pictures" / "x.png").write_bytes(b"no picture" + b"IEND\xaeB`\x82")
+    shown = tmp_path / "drawn" / "base" / "shown"
+    shown.mkdir(parents=True)
+    (shown / "x.png").write_bytes(b"no picture" + b"IEND\xaeB`\x82")
     assert look(tmp_path).pictures == []
 
 
-def test_a_look_at_twelve_runs_of_a_thousand_steps_is_cheap(tmp_path):
+def test_a_look_reads_only_what_is_new(tmp_path, monkeypatch):
     growing.write_settings(tmp_path, arms=("a", "b", "c", "d"), seeds=(0, 1, 2), steps=1000)
     runs = [growing.open_run(tmp_path, arm, seed) for arm in "abcd" for seed in (0, 1, 2)]
     for run in runs:
         growing.add_steps(run, 1, 990)
     watch = FolderWatch(tmp_path)
     watch.look()
-    spent = []
-    for step in range(991, 1001):
-        for run in runs:
-            growing.add_steps(run, step, step)
-        begun = time.thread_time()
-        state = watch.look().model_dump_json()
-        spent.append(time.thread_time() - begun)
-    assert min(spent) < 0.05
+    read = []
+    finished_lines = Tail._read_finished_lines
+
+    def count(tail, log):
+        lines = finished_lines(tail, log)
+        read.extend(lines)
+        return lines
+
+    monkeypatch.setattr(Tail, "_read_finished_lines", count)
+    for run in runs:
+        growing.add_steps(run, 991, 991)
+    state = watch.look().model_dump_json()
+    assert len(read) == 12
     assert len(state) < 200_000

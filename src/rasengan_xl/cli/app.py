@@ -31,6 +31,14 @@ Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Change one key: --set adapter.rank=8."),
 ]
+Trackers = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--track",
+        metavar="tensorboard|wandb|trackio",
+        help="Also write every step there; repeatable.",
+    ),
+]
 
 
 @app.command()
@@ -59,10 +67,12 @@ def compare(
     watch: Annotated[
         bool, typer.Option("--watch", help="Serve the growing report to this machine.")
     ] = False,
+    track: Trackers = None,
 ) -> None:
     """Train every arm under identical conditions, then write report.html."""
     from rasengan_xl.cli.comparing import Request, show_comparison, show_plan
     from rasengan_xl.config.comparison import load_comparison
+    from rasengan_xl.trackers.opening import check_trackers
 
     settings = load_comparison(name, overrides or ())
     request = Request(
@@ -70,6 +80,7 @@ def compare(
         folder=out or Path("comparisons") / settings.name,
         only=tuple(only or ()),
         command=write_command("compare", name, overrides or (), out),
+        trackers=check_trackers(track or ()),
     )
     if dry_run:
         show_plan(request)
@@ -83,14 +94,17 @@ def train(
     overrides: Overrides = None,
     out: Annotated[Path | None, typer.Option(help="The run's folder [runs/RECIPE].")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")] = False,
+    track: Trackers = None,
 ) -> None:
     """Train one adapter."""
     from rasengan_xl.cli.verbs import show_training
     from rasengan_xl.config.recipe import load_recipe
+    from rasengan_xl.trackers.opening import check_trackers
 
     with _first_of_this_machine_speaking():
-        settings = load_recipe(recipe, overrides or ())
-    show_training(settings, out or Path("runs") / Path(recipe).stem, resume=resume)
+        settings, trackers = load_recipe(recipe, overrides or ()), check_trackers(track or ())
+    folder = out or Path("runs") / Path(recipe).stem
+    show_training(settings, folder, resume=resume, trackers=trackers)
 
 
 @contextmanager

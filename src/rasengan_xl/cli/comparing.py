@@ -24,6 +24,9 @@ from rasengan_xl.errors import RecipeError
 from rasengan_xl.live.server import Address, serve_forever, serving
 from rasengan_xl.report.joined import write_joined_report
 from rasengan_xl.report.page import write_report
+from rasengan_xl.runs.records import StepRecord
+from rasengan_xl.trackers.opening import TrackerKind
+from rasengan_xl.trackers.several_runs import SeveralRuns
 
 FAILED_STATUS = 1
 
@@ -37,6 +40,8 @@ class Request:
     only: tuple[str, ...]
     command: str
     """What repeats it."""
+    trackers: tuple[TrackerKind, ...] = ()
+    """Where else every step is written."""
 
 
 def show_comparison(request: Request, *, on: str, jobs: int | None, watch: bool) -> None:
@@ -67,35 +72,40 @@ def _carry_out(request: Request, on: str, jobs: int | None) -> list[str]:
             only=request.only,
             command=request.command,
         )
-        with progress_board() as board, closing(work) as events:
-            return _follow(events, board, _count_steps(request.settings))
+        tracked = SeveralRuns(request.trackers, request.folder / "trackers")
+        with progress_board() as board, closing(tracked), closing(work) as events:
+            return _follow(events, board, request.settings, tracked)
     finally:
         place.close()
 
 
 def _follow(
-    events: Generator[ComparisonEvent], board: ProgressBoard | LineBoard, steps: dict[str, int]
+    events: Generator[ComparisonEvent],
+    board: ProgressBoard | LineBoard,
+    settings: ComparisonSettings,
+    tracked: SeveralRuns,
 ) -> list[str]:
     """Show what happens until the end; return the runs that failed."""
     failed: list[str] = []
     for event in events:
         match event:
             case JobProgress():
-                arm = event.job.partition("/")[0].partition(" at ")[0]
-                board.show(event.record, event.job, steps.get(arm, 0))
+                arm = settings.arms.get(event.job.partition("/")[0].partition(" at ")[0])
+                board.show(event.record, event.job, arm.training.steps if arm else 0)
+                if arm is not None and isinstance(event.record, StepRecord):
+                    described = arm.model_dump(mode="json", exclude={"seed"})
+                    for note in tracked.log(event.job, described, event.record):
+                        board.say(note)
             case JobRetried():
                 how = "goes on" if event.resumed else "begins anew"
                 board.say(f"{event.job}: {event.reason}; another worker {how}")
             case JobEnded():
+                tracked.end(event.job)
                 board.finish(event.job, "failed" if event.reason else "done")
                 if event.reason is not None:
                     failed.append(event.job)
                     board.say(f"{event.job} failed: {event.reason}")
     return failed
-
-
-def _count_steps(settings: ComparisonSettings) -> dict[str, int]:
-    return {name: arm.training.steps for name, arm in settings.arms.items()}
 
 
 def _find_place(on: str, jobs: int | None, settings: ComparisonSettings) -> Place:
@@ -166,7 +176,8 @@ def show_plan(request: Request) -> None:
     for trial in waiting:
         say(f"learning rate to be tried: {trial.name}, {trial.settings.training.steps} steps")
     if waiting:
-        say(f"then {len(request.settings.seeds)} runs of each arm with the rate that did best")
+        seeds = ", ".join(map(str, request.settings.seeds))
+        say(f"then every arm with the rate that did best (seeds {seeds})")
         return
     settled = settle_rates(request.settings, choose_rates(trials, {}))
     runs = plan_runs(settled, folder, request.only)

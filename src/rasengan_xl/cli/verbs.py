@@ -1,7 +1,9 @@
 """What each verb does with the records that the library yields: show them, and end rightly."""
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.table import Table
 
@@ -17,13 +19,20 @@ from rasengan_xl.config.shipped import (
 )
 from rasengan_xl.runs.folder import RunFolder
 
+if TYPE_CHECKING:
+    from rasengan_xl.trackers.opening import TrackerKind
 
-def show_training(settings: RunSettings, path: Path, *, resume: bool) -> None:
+
+def show_training(
+    settings: RunSettings, path: Path, *, resume: bool, trackers: "Sequence[TrackerKind]" = ()
+) -> None:
     """Train one adapter and say where it is; after a signal, how to continue.
 
     Under `torchrun` every process comes here, and the first one speaks.
     """
     from rasengan_xl.ranks import join_ranks
+    from rasengan_xl.trackers.following import following
+    from rasengan_xl.trackers.opening import open_tracker
     from rasengan_xl.training.interruption import Stopped, stop_on_interrupt
     from rasengan_xl.training.run import run_training
 
@@ -31,6 +40,13 @@ def show_training(settings: RunSettings, path: Path, *, resume: bool) -> None:
     folder = RunFolder(path)
     with join_ranks() as ranks:
         work = run_training(settings, folder, resume=resume, ranks=ranks)
+        if trackers and ranks.is_first:
+            described = settings.model_dump(mode="json")
+            opened = [
+                open_tracker(kind, path.parent / "trackers", path.name, described)
+                for kind in trackers
+            ]
+            work = following(work, opened, folder.losses)
         try:
             with progress_board(shown=ranks.is_first) as board:
                 for record in stop_on_interrupt(work, ranks):

@@ -1,9 +1,10 @@
 """Open a tracker, or say before any work what is missing for it."""
 
 import importlib
+import importlib.util
 import io
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stdout
 from contextvars import Context
 from pathlib import Path
@@ -16,6 +17,28 @@ TrackerKind = Literal["tensorboard", "wandb", "trackio"]
 
 PROJECT = "rasengan-xl"
 """What runs are filed under where the user has not chosen (`WANDB_PROJECT`)."""
+
+
+_LIBRARIES: dict[TrackerKind, str] = {
+    "tensorboard": "tensorboard",
+    "wandb": "wandb",
+    "trackio": "trackio",
+}
+
+
+def check_trackers(kinds: Sequence[str]) -> tuple[TrackerKind, ...]:
+    """Refuse a tracker that is unknown or whose library is missing, before any work.
+
+    Raises:
+        DeviceError: It is.
+    """
+    known = {str(kind): kind for kind in _LIBRARIES}
+    for kind in kinds:
+        if kind not in known:
+            raise DeviceError(f"--track {kind}: is unknown; give one of {', '.join(known)}")
+        if importlib.util.find_spec(_LIBRARIES[known[kind]]) is None:
+            raise DeviceError(_describe_missing(kind))
+    return tuple(known[kind] for kind in kinds)
 
 
 def open_tracker(
@@ -40,9 +63,7 @@ def open_tracker(
     try:
         return Tracker(kind, opening[kind](folder, run_name, settings))
     except ImportError as error:
-        raise DeviceError(
-            f"--track {kind}: is not installed; run `pip install 'rasengan-xl[{kind}]'`"
-        ) from error
+        raise DeviceError(_describe_missing(kind)) from error
     except DeviceError:
         raise
     except Exception as error:  # a library may raise anything, such as for a name or a proxy
@@ -50,6 +71,10 @@ def open_tracker(
             f"--track {kind}: cannot begin ({type(error).__name__}: {error}); mend that, or leave "
             f"out --track {kind}"
         ) from error
+
+
+def _describe_missing(kind: str) -> str:
+    return f"--track {kind}: is not installed; run `pip install 'rasengan-xl[{kind}]'`"
 
 
 def _open_tensorboard(folder: Path, run_name: str, settings: Mapping[str, Any]) -> Sink:

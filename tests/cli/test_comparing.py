@@ -1,0 +1,131 @@
+import io
+from dataclasses import replace
+
+import pytest
+from rich.console import Console
+
+from rasengan_xl.cli import comparing
+from rasengan_xl.cli.comparing import Request
+from rasengan_xl.comparison.side_by_side import JobEnded, JobProgress, JobRetried
+from rasengan_xl.config.command_line import write_command
+from rasengan_xl.config.comparison import load_comparison
+from rasengan_xl.errors import DeviceError, RecipeError
+from rasengan_xl.runs.records import StageProgress, StepRecord
+from rasengan_xl.trackers.opening import check_trackers
+
+STEP = StepRecord(
+    step=1,
+    loss=0.25,
+    gradient_norm=1.0,
+    learning_rate=1e-4,
+    seconds=0.5,
+    idle_seconds=0.1,
+    peak_memory_gib=1.5,
+)
+DONE = JobEnded(job="lora/seed-0", attempts=1, seconds=9.0)
+
+
+@pytest.fixture
+def request_of(tmp_path):
+    settings = load_comparison("mini")
+    return Request(settings=settings, folder=tmp_path / "out", only=(), command="rasengan compare")
+
+
+@pytest.fixture
+def events(monkeypatch):
+    """Let a comparison consist of the given events."""
+
+    def become(*given):
+        def run(*_, **__):
+            yield from given
+
+        monkeypatch.setattr(comparing, "run_comparison", run)
+        monkeypatch.setattr(comparing, "write_report", lambda folder: folder / "report.html")
+
+    return become
+
+
+def show(request, **options):
+    comparing.show_comparison(request, on="here", jobs=None, watch=False, **options)
+
+
+def test_a_comparison_with_a_failed_run_says_so_and_exits_with_1(events, request_of, capsys):
+    events(
+        JobProgress(job="prepare", record=StageProgress(stage="read", done=1, total=1)),
+        JobProgress(job="lora/seed-0", record=STEP),
+        DONE,
+        JobEnded(job="dora/seed-0", attempts=1, seconds=1.0, reason="out of memory"),
+    )
+    with pytest.raises(SystemExit) as caught:
+        show(request_of)
+    assert caught.value.code == 1
+    shown = capsys.readouterr().out
+    assert "lora/seed-0: train 1/350" in shown
+    assert "dora/seed-0 failed: out of memory" in shown
+    assert "out/report.html" in shown
+
+
+def test_a_comparison_whose_runs_finish_ends_well(events, request_of, capsys):
+    events(JobProgress(job="lora/seed-0", record=STEP), DONE)
+    show(request_of)
+    assert "failed" not in capsys.readouterr().out
+
+
+def test_a_lost_worker_is_told_of(events, request_of, capsys):
+    events(JobRetried(job="lora/seed-0", reason="killed by signal 9", resumed=True), DONE)
+    show(request_of)
+    assert "lora/seed-0: killed by signal 9; another worker goes on" in capsys.readouterr().out
+
+
+def test_every_step_of_every_run_goes_to_the_trackers(events, request_of, tmp_path):
+    events(JobProgress(job="lora/seed-0", record=STEP), DONE)
+    show(replace(request_of, trackers=check_trackers(["tensorboard"])))
+    assert list((tmp_path / "out" / "trackers" / "lora" / "seed-0").glob("events.*"))
+
+
+def test_an_unknown_tracker_is_refused_before_any_work():
+    with pytest.raises(
+        DeviceError, match="--track tensorbord: is unknown; give one of tensorboard"
+    ):
+        check_trackers(["tensorbord"])
+
+
+def test_what_differs_is_printed_first(capsys):
+    comparing.show_differences(load_comparison("mini"))
+    shown = capsys.readouterr().out
+    assert "adapter.rank" in shown
+    assert "training" not in shown
+
+
+def test_a_dry_run_lists_every_run_and_writes_nothing(request_of, monkeypatch):
+    wide = Console(file=io.StringIO(), width=200)
+    monkeypatch.setattr(comparing, "console", wide)
+    monkeypatch.setattr(comparing, "say", wide.print)
+    settings = load_comparison("mini", ["seeds=[0,1]"])
+    comparing.show_plan(replace(request_of, settings=settings))
+    shown = wide.file.getvalue()
+    for arm in settings.arms:
+        for seed in (0, 1):
+            assert f"{arm}/seed-{seed}" in shown
+    assert "8 runs are left" in shown
+    assert not request_of.folder.exists()
+
+
+def test_a_dry_run_with_a_sweep_lists_the_rates_first(request_of, capsys):
+    sweep = ["sweep.learning_rate=[1e-3, 1e-2]", "evaluation.tuning_pictures=16"]
+    comparing.show_plan(replace(request_of, settings=load_comparison("mini", sweep)))
+    shown = capsys.readouterr().out
+    assert "learning rate to be tried: dora at 0.01, 350 steps" in shown
+    assert "then every arm with the rate that did best (seeds 0)" in shown
+
+
+def test_jobs_are_not_for_a_cluster(request_of):
+    with pytest.raises(RecipeError, match="--jobs"):
+        comparing.show_comparison(request_of, on="ray", jobs=2, watch=False)
+
+
+def test_a_command_is_written_so_that_it_can_be_typed_again(tmp_path):
+    written = write_command("compare", "mini", ["seeds=[0, 1]", "name=x"], tmp_path / "my out")
+    assert written == (
+        f"rasengan compare mini --set 'seeds=[0, 1]' --set name=x --out '{tmp_path}/my out'"
+    )

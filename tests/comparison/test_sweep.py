@@ -1,0 +1,125 @@
+import pytest
+
+from rasengan_xl.comparison.execute import run_comparison
+from rasengan_xl.comparison.result import RESULT_FILE, Comparison, SweepTrial
+from rasengan_xl.comparison.sweep import choose_rates, list_trials, settle_rates, tell_edges
+from rasengan_xl.dataset.encoded import encode_dataset
+from rasengan_xl.evaluation.held_out import build_table
+from rasengan_xl.sdxl.compute import choose_compute
+from rasengan_xl.sdxl.model_folder import find_model
+from rasengan_xl.sdxl.noise_schedule import load_noise_schedule
+
+from ..exhaust import exhaust
+
+TUNED = {"evaluation": {"tuning_pictures": 4}}
+SWEEP = {"learning_rate": [1e-3, 1e-2, 3e-2], "seed": 9, "steps": 3}
+
+
+def tried(rates):
+    return [
+        SweepTrial(learning_rate=rate, status="finished", tuning_loss=loss, chosen=False)
+        for rate, loss in rates.items()
+    ]
+
+
+@pytest.fixture
+def swept(comparison):
+    return comparison(
+        {"lora": TUNED, "dora": TUNED | {"adapter": {"decompose": True}}}, sweep=SWEEP
+    )
+
+
+def test_every_arm_tries_every_rate_with_a_seed_that_no_reported_run_has(swept, folder):
+    trials = list_trials(swept, folder)
+    assert [(t.arm, t.learning_rate) for t in trials] == [
+        (arm, rate) for arm in ("lora", "dora") for rate in (1e-3, 1e-2, 3e-2)
+    ]
+    for trial in trials:
+        assert trial.settings.seed == 9
+        assert trial.settings.training.steps == 3
+        assert trial.settings.training.learning_rate == trial.learning_rate
+        assert trial.settings.evaluation.split == "tuning"
+
+
+def test_tuning_pictures_are_none_that_a_figure_is_reported_on(settings, portraits):
+    source = {"source": str(portraits), "held_out_minimum": 9}
+    chosen = settings(dataset=source, **TUNED)
+    model, compute = find_model(chosen.base_model), choose_compute(chosen.compute)
+    dataset = exhaust(encode_dataset(chosen, model, compute))
+    schedule = load_noise_schedule(model, zero_terminal_snr=None)
+    tables = [
+        build_table(dataset.held_out, schedule, settings(dataset=source, evaluation=evaluation))
+        for evaluation in ({"tuning_pictures": 4}, {"tuning_pictures": 4, "split": "tuning"})
+    ]
+    reported, tuning = ({p.digest for p in table.pictures.pictures} for table in tables)
+    assert (len(reported), len(tuning)) == (5, 4)
+    assert not reported & tuning
+    trained = {p.digest for p in dataset.train.pictures}
+    assert not trained & (reported | tuning)
+
+
+def test_the_rate_with_the_lowest_tuning_loss_is_trained_with(swept, folder, place):
+    list(run_comparison(swept, folder.root, place=place))
+    assert sum(run.startswith("sweep/") for run in place.runs) == 6
+    result = Comparison.model_validate_json((folder.root / RESULT_FILE).read_text())
+    for arm in result.arms:
+        trials = result.sweep[arm.name]
+        best = min(trials, key=lambda trial: trial.tuning_loss)
+        assert [trial.learning_rate for trial in trials if trial.chosen] == [best.learning_rate]
+        assert arm.settings["training"]["learning_rate"] == best.learning_rate
+        assert best.n == 4 * 2
+        run = folder.run(arm.name, 0).read_settings()
+        assert run.training.learning_rate == best.learning_rate
+        assert run.evaluation.split == "reported"
+
+
+def test_trials_are_not_tried_again(swept, folder, place):
+    list(run_comparison(swept, folder.root, place=place))
+    place.orders.clear()
+    list(run_comparison(swept, folder.root, place=place))
+    assert place.runs == []
+
+
+def test_a_rate_that_diverges_is_recorded_and_another_is_chosen(comparison, folder, place):
+    wild = TUNED | {"training": {"max_gradient_norm": 1e30}}
+    sweep = {"learning_rate": [1e-2, 1e30], "seed": 9}
+    list(run_comparison(comparison({"lora": wild}, sweep=sweep), folder.root, place=place))
+    result = Comparison.model_validate_json((folder.root / RESULT_FILE).read_text())
+    fine, diverged = result.sweep["lora"]
+    assert fine.chosen
+    assert diverged.status == "failed"
+    assert "step" in diverged.reason
+    assert result.arms[0].runs[0].status == "finished"
+
+
+def test_an_arm_none_of_whose_rates_can_be_trained_fails_and_says_why(comparison, folder, place):
+    wild = TUNED | {"training": {"max_gradient_norm": 1e30}}
+    sweep = {"learning_rate": [1e29, 1e30], "seed": 9}
+    list(run_comparison(comparison({"lora": wild}, sweep=sweep), folder.root, place=place))
+    result = Comparison.model_validate_json((folder.root / RESULT_FILE).read_text())
+    (run,) = result.arms[0].runs
+    assert run.status == "failed"
+    assert run.reason.startswith("no learning rate could be chosen: ")
+
+
+def test_a_best_rate_at_the_edge_of_the_grid_is_told(swept, folder):
+    sweep = {"lora": tried({1e-3: 0.3, 1e-2: 0.2, 3e-2: 0.1})}
+    sweep["lora"][2] = sweep["lora"][2].model_copy(update={"chosen": True})
+    (told,) = tell_edges(sweep)
+    assert "0.03, is the highest" in told
+
+
+def test_rates_that_were_not_tried_yet_choose_nothing(swept, folder):
+    sweep = choose_rates(list_trials(swept, folder), {})
+    assert not any(trial.chosen for trials in sweep.values() for trial in trials)
+    assert settle_rates(swept, sweep) == swept
+
+
+def test_a_sweep_without_pictures_of_its_own_is_refused(comparison):
+    with pytest.raises(ValueError, match="evaluation.tuning_pictures"):
+        comparison({"lora": {}}, sweep=SWEEP)
+
+
+def test_a_sweep_with_the_seed_of_a_reported_run_is_refused(comparison):
+    with pytest.raises(ValueError, match="sweep.seed = 0 is among seeds"):
+        comparison({"lora": TUNED}, sweep=SWEEP | {"seed": 0})
