@@ -3,6 +3,7 @@ from contextlib import closing
 import pytest
 
 from rasengan_xl.comparison import process
+from rasengan_xl.comparison.execute import run_comparison
 from rasengan_xl.comparison.layout import ComparisonFolder
 from rasengan_xl.comparison.orders import Train
 from rasengan_xl.comparison.process import WorkerFailedError
@@ -49,6 +50,8 @@ class InThisProcess:
         self.orders = []
         self.lose = {}
         """By run: how often its worker is to be lost, after how many steps."""
+        self.pause = {}
+        """By run: the step after which it waits to be stopped."""
 
     def describe(self):
         return "this process"
@@ -61,6 +64,11 @@ class InThisProcess:
             try:
                 for record in records:
                     yield record
+                    if getattr(record, "step", None) == self.pause.get(
+                        getattr(order, "run", ""), 0
+                    ):
+                        assert stop.asked.wait(60)
+                        return
                     if left is not None and getattr(record, "step", None) == left:
                         raise WorkerFailedError("killed by signal 9", by_user=False, lost=True)
             except RasenganError as error:
@@ -121,6 +129,22 @@ def comparison(settings, portraits):
 @pytest.fixture
 def folder(tmp_path):
     return ComparisonFolder(tmp_path / "out")
+
+
+@pytest.fixture
+def stop_after_two_steps():
+    """Run a comparison of the arm `lora` until two steps are taken, and stop it as Ctrl-C does."""
+
+    def stop(settings, folder, place):
+        place.pause["arms/lora/seed-0"] = 2
+        events = run_comparison(settings, folder.root, place=place)
+        for event in events:
+            if getattr(getattr(event, "record", None), "step", None) == 2:
+                break
+        events.close()
+        place.pause.clear()
+
+    return stop
 
 
 def _laid_over(below, above):

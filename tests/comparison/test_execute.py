@@ -133,13 +133,11 @@ def test_what_is_finished_is_kept_and_only_what_is_new_is_run(comparison, folder
     assert examined(place) == []
 
 
-def test_a_comparison_that_was_stopped_goes_on_with_the_very_next_step(comparison, folder, place):
+def test_a_comparison_that_was_stopped_goes_on_with_the_very_next_step(
+    comparison, folder, place, stop_after_two_steps
+):
     settings = comparison({"lora": {"training": {"save_every": 1}}})
-    events = run_comparison(settings, folder.root, place=place)
-    for event in events:
-        if getattr(getattr(event, "record", None), "step", None) == 2:
-            break
-    events.close()
+    stop_after_two_steps(settings, folder, place)
     assert not folder.run("lora", 0).is_finished
     place.orders.clear()
     run(settings, folder, place)

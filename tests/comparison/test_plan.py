@@ -26,7 +26,7 @@ def test_what_a_run_took_foretells_the_next_one_like_it(comparison, folder, plac
     assert new.known.peak_memory_gib > 0
 
 
-def test_a_begun_run_has_less_left(comparison, folder, place):
+def test_a_begun_run_has_less_left(comparison, folder, place, stop_after_two_steps):
     settings = comparison({"lora": {"training": {"save_every": 1, "weight_decay": 0.0124}}})
     remember_cost(
         settings.arms["lora"],
@@ -34,11 +34,7 @@ def test_a_begun_run_has_less_left(comparison, folder, place):
             seconds=8.0, peak_memory_gib=1.0, memory_kind="process resident", device_name="cpu"
         ),
     )
-    events = run_comparison(settings, folder.root, place=place)
-    for event in events:
-        if getattr(getattr(event, "record", None), "step", None) == 2:
-            break
-    events.close()
+    stop_after_two_steps(settings, folder, place)
     (run,) = plan_runs(settings, folder)
     assert (run.state, run.steps_done) == ("begun", 2)
     assert run.predicted_seconds == 4.0

@@ -5,9 +5,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from rasengan_xl.config.comparison_settings import DEFAULT_ENCODERS
 from rasengan_xl.errors import ModelError
 from rasengan_xl.evaluation.encoder_folder import PINNED, EncoderFolder, choose_encoder_files
-from rasengan_xl.evaluation.encoders import DEFAULT_NAMES, clip_scores, find_encoder
+from rasengan_xl.evaluation.encoders import clip_scores, find_encoder
 from rasengan_xl.evaluation.preprocessing import read_preprocessing
 from rasengan_xl.mini.world.portraits import draw_portrait
 from rasengan_xl.mini.world.scenes import draw_scene
@@ -106,7 +107,7 @@ def test_a_hub_model_that_lies_here_by_its_commit_needs_no_network(clip, tmp_pat
         return str(tmp_path / "clip")
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", download)
-    name = DEFAULT_NAMES["clip"]
+    name = DEFAULT_ENCODERS["clip"]
     assert find_encoder("clip", name, None, CPU).texts is not None
     find_encoder("clip", name, "f" * 40, CPU)
     assert asked == [(name, PINNED[name], True), (name, "f" * 40, True)]

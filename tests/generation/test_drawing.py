@@ -9,7 +9,7 @@ from PIL import Image
 from rasengan_xl.config.comparison_settings import PictureSettings
 from rasengan_xl.config.settings import ComputeSettings
 from rasengan_xl.errors import AdapterError, DeviceError
-from rasengan_xl.generation.drawing import draw_pictures
+from rasengan_xl.generation.drawing import describe_drawing, draw_pictures, list_requests
 from rasengan_xl.generation.pairs import draw_pairs, find_ground
 from rasengan_xl.generation.pipeline import MemorySavings, adapted, load_pipeline
 from rasengan_xl.runs.folder import RunFolder
@@ -87,29 +87,34 @@ def test_pictures_carry_their_settings(run, tmp_path):
     assert pixels_of(pair.pair).shape == (32, 32 + 2 + 32, 3)
 
 
+def draw(pipeline, **changes):
+    settings = PICTURES.model_copy(update=changes)
+    return draw_pictures(pipeline, list_requests(settings), describe_drawing(settings, 32))
+
+
 def test_the_base_is_untouched_once_the_adapter_is_off(run, tiny_model):
     pipeline = load_pipeline(find_model(str(tiny_model)), CPU, MemorySavings())
-    before = [pixels(p) for p in draw_pictures(pipeline, PICTURES, 32)]
+    before = [pixels(p) for p in draw(pipeline)]
     with adapted(pipeline, run.adapter_file, zero_terminal_snr=False):
-        during = [pixels(p) for p in draw_pictures(pipeline, PICTURES, 32)]
-    after = [pixels(p) for p in draw_pictures(pipeline, PICTURES, 32)]
+        during = [pixels(p) for p in draw(pipeline)]
+    after = [pixels(p) for p in draw(pipeline)]
     assert all(np.array_equal(a, b) for a, b in zip(before, after, strict=True))
     assert not any(np.array_equal(a, b) for a, b in zip(before, during, strict=True))
 
 
 def test_a_picture_does_not_depend_on_its_batch(tiny_model):
     pipeline = load_pipeline(find_model(str(tiny_model)), CPU, MemorySavings())
-    together = list(draw_pictures(pipeline, PICTURES, 32))
-    alone = list(draw_pictures(pipeline, PICTURES.model_copy(update={"batch_size": 1}), 32))
+    together = list(draw(pipeline))
+    alone = list(draw(pipeline, batch_size=1))
     for one, other in zip(together, alone, strict=True):
         assert np.abs(pixels(one) - pixels(other)).max() <= 1
 
 
 def test_memory_savings_draw_nearly_the_same(tiny_model):
     model = find_model(str(tiny_model))
-    usual = next(draw_pictures(load_pipeline(model, CPU, MemorySavings()), PICTURES, 32))
+    usual = next(draw(load_pipeline(model, CPU, MemorySavings())))
     savings = MemorySavings(vae_slicing=True, vae_tiling=True, attention_slicing=True)
-    sparing = next(draw_pictures(load_pipeline(model, CPU, savings), PICTURES, 32))
+    sparing = next(draw(load_pipeline(model, CPU, savings)))
     assert np.abs(pixels(usual) - pixels(sparing)).mean() < 2
 
 

@@ -21,7 +21,7 @@ from rasengan_xl.config.settings import (
     RunSettings,
 )
 from rasengan_xl.errors import AdapterError, ModelError
-from rasengan_xl.generation.drawing import draw_pictures
+from rasengan_xl.generation.drawing import describe_drawing, draw_pictures, list_requests
 from rasengan_xl.generation.pairs import find_ground
 from rasengan_xl.generation.pipeline import MemorySavings, adapted, load_pipeline
 from rasengan_xl.runs.folder import RunFolder
@@ -57,7 +57,9 @@ def adapter_file(tiny_model, tmp_path_factory):
 
 
 def draw(pipeline):
-    return np.asarray(next(draw_pictures(pipeline, PICTURES, 32))).astype(int)
+    return np.asarray(
+        next(draw_pictures(pipeline, list_requests(PICTURES), describe_drawing(PICTURES, 32)))
+    ).astype(int)
 
 
 def test_an_adapter_trained_with_zero_terminal_snr_is_drawn_from_pure_noise(

@@ -8,6 +8,7 @@ import gc
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from diffusers.pipelines.stable_diffusion_xl.pipeline_stable_diffusion_xl import (
@@ -19,7 +20,8 @@ from rasengan_xl.comparison.layout import ComparisonFolder, PictureKind
 from rasengan_xl.comparison.orders import Examine, Subject
 from rasengan_xl.comparison.scoring import score_subjects
 from rasengan_xl.dataset.encoded import EncodedDataset, encode_dataset
-from rasengan_xl.evaluation.held_out import HeldOutTable, build_table, measure_losses
+from rasengan_xl.evaluation.base_losses import name_base_losses, recall_or_measure
+from rasengan_xl.evaluation.held_out import HeldOutTable, Losses, build_table, measure_losses
 from rasengan_xl.generation.drawing import Drawing, Request, describe_drawing, list_requests
 from rasengan_xl.generation.pipeline import MemorySavings, adapted, load_pipeline
 from rasengan_xl.generation.png import save_picture
@@ -172,8 +174,7 @@ def _examine(
     memory = peak_memory("draw", bench.compute.device)
     losses = None
     if subject.on_full_base:
-        most = bench.order.settings.evaluation.pictures
-        losses = yield from measure_losses(pipeline.unet, bench.table, most, bench.compute)
+        losses = yield from _measure_on_full_base(pipeline, subject, bench)
     return Examined(
         key=subject.key,
         judged=False,
@@ -182,6 +183,17 @@ def _examine(
         memory=memory,
         prompts=[request.prompt for request in bench.assignment.requests["scored"]],
     )
+
+
+def _measure_on_full_base(
+    pipeline: StableDiffusionXLPipeline, subject: Subject, bench: Bench
+) -> Generator[StageProgress, None, Losses]:
+    most, compute = bench.order.settings.evaluation.pictures, bench.compute
+    measure = partial(measure_losses, pipeline.unet, bench.table, most, compute)
+    if subject.run is not None:
+        return (yield from measure())
+    key = name_base_losses(bench.model, "full", bench.table, most, compute)
+    return (yield from recall_or_measure(key, measure))
 
 
 def _draw(

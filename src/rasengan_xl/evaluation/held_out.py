@@ -10,9 +10,9 @@ from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from jaxtyping import Int
 from torch import Tensor
 
-from rasengan_xl.adapters.attach import Adapter
 from rasengan_xl.config.settings import RunSettings
 from rasengan_xl.dataset.encoded import EncodedPictures
+from rasengan_xl.dataset.store import content_key
 from rasengan_xl.errors import DatasetError, DivergedError
 from rasengan_xl.ranks import ALONE, Ranks
 from rasengan_xl.runs.records import HeldOutLoss, StageProgress, TableLosses, standard_error
@@ -25,6 +25,10 @@ from rasengan_xl.sdxl.objective import (
     denoising_losses,
     plain_objective,
 )
+from rasengan_xl.tensor_file import digest_tensors
+
+Losses = list[list[float]]
+"""[picture][timestep]."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +45,16 @@ class HeldOutTable:
     """Per picture, in the middle of equal parts of the schedule."""
     at_once: int
     """Entries per forward pass; as many as a training step has need no more memory."""
+
+    def key(self, most_pictures: int) -> str:
+        """Name what the first pictures of the table are, and how they are computed."""
+        pictures = self.pictures.pictures[:most_pictures]
+        crops = (
+            (p.digest, p.wordings[0], p.crops[0].key, p.crops[0].size_numbers) for p in pictures
+        )
+        schedule = self.objective.schedule
+        noise = digest_tensors({"alpha_bars": schedule.alpha_bars}, schedule.prediction_type)
+        return content_key(self.timesteps, self.at_once, noise, *crops)
 
     def chosen_timesteps(self) -> Int[Tensor, " timestep"]:
         """Return the timesteps that every picture is measured at."""
@@ -93,31 +107,12 @@ def build_table(
     )
 
 
-def measure_held_out_loss(
-    adapter: Adapter,
-    table: HeldOutTable,
-    most_pictures: int,
-    compute: Compute,
-    ranks: Ranks = ALONE,
-) -> Generator[StageProgress, None, TableLosses]:
-    """Measure the loss of base and adapted model on the same table.
-
-    Args:
-        adapter: The adapted model.
-        table: What to measure on.
-        most_pictures: Use the first so many.
-        compute: Where.
-        ranks: Who shares the work.
-
-    Raises:
-        DivergedError: A loss is not finite.
-    """
-    adapted = yield from measure_losses(adapter.unet, table, most_pictures, compute, ranks)
-    with adapter.disabled():
-        base = yield from measure_losses(adapter.unet, table, most_pictures, compute, ranks)
+def tabulate_losses(table: HeldOutTable, base: Losses, adapted: Losses) -> TableLosses:
+    """Put the losses of base and adapted model beside the pictures they are of."""
+    pictures = table.pictures.pictures[: len(base)]
     return TableLosses(
-        pictures=[picture.name for picture in table.pictures.pictures[: len(base)]],
-        digests=[picture.digest for picture in table.pictures.pictures[: len(base)]],
+        pictures=[picture.name for picture in pictures],
+        digests=[picture.digest for picture in pictures],
         timesteps=cast("list[int]", table.chosen_timesteps().tolist()),
         base=base,
         adapted=adapted,
@@ -151,7 +146,7 @@ def measure_losses(
     most_pictures: int,
     compute: Compute,
     ranks: Ranks = ALONE,
-) -> Generator[StageProgress, None, list[list[float]]]:
+) -> Generator[StageProgress, None, Losses]:
     """Measure the model as it stands on the first pictures of a table; training is not changed.
 
     Returns:

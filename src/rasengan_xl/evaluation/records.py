@@ -20,6 +20,11 @@ class Estimate(Record):
     """Pictures it is over; 0 for a measure that is not over pictures."""
     seeds: int
     """Training seeds it is over."""
+    p25: float | None = None
+    """Quartiles within a run, the mean over runs, where a run's value is a median of `timed`."""
+    p75: float | None = None
+    timed: int = 0
+    """Steps, or drawn pictures, of all runs together that were timed."""
 
 
 class Measure(Record):

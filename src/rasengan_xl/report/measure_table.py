@@ -41,6 +41,8 @@ class Cell:
 
     value: str
     interval: str
+    within: str
+    """Quartiles within runs, and over how many times; empty where the figure is no median."""
     sample: str
     exact: str
     whisker: Whisker | None
@@ -90,10 +92,18 @@ def write_cell(estimate: Estimate, scale: tuple[float, float] | None = None) -> 
     return Cell(
         value=write_value(estimate.value, "", reach),
         interval=write_interval(estimate.low, estimate.high) or "no interval: not repeated",
+        within=_write_quartiles(estimate),
         sample=write_sample(estimate.pictures, estimate.seeds),
         exact=f"{estimate.value!r}",
         whisker=_lay_out(estimate, *scale) if scale else None,
     )
+
+
+def _write_quartiles(estimate: Estimate) -> str:
+    if estimate.p25 is None or estimate.p75 is None:
+        return ""
+    ends = write_interval(estimate.p25, estimate.p75).strip("[]").replace(", ", " to ")
+    return f"quartiles {ends}, n = {estimate.timed:,}"
 
 
 def tabulate_measures(measures: Sequence[Measure]) -> DataTable:
@@ -103,10 +113,13 @@ def tabulate_measures(measures: Sequence[Measure]) -> DataTable:
         title="Measures",
         columns=(
             *("measure", "unit", "direction", "group", "arm"),
-            *("value", "low", "high", "pictures", "seeds"),
+            *("value", "low", "high", "pictures", "seeds", "p25", "p75", "timed"),
         ),
         rows=[
-            (m.key, m.unit, m.direction, m.group, name, *list_estimate(estimate))
+            (
+                *(m.key, m.unit, m.direction, m.group, name, *list_estimate(estimate)),
+                *(estimate.p25, estimate.p75, estimate.timed or None),
+            )
             for m in measures
             for name, estimate in (*(((BASE, m.base),) if m.base else ()), *m.arms.items())
         ],

@@ -24,9 +24,10 @@ def write_counted(number: int, noun: str) -> str:
 
 
 def write_sample(pictures: int, seeds: int) -> str:
-    """Write what a figure is over: n = 64 pictures times 3 seeds."""
+    """Write what a figure is over: n = 64 pictures times 3 seeds; the base has no seeds."""
     parts = [write_counted(pictures, "picture")] if pictures else []
-    parts.append(write_counted(seeds, "seed"))
+    if seeds or not pictures:
+        parts.append(write_counted(seeds, "seed"))
     joined = [part.replace(" ", _SPACE) for part in parts]
     return f"n{_SPACE}={_SPACE}" + f" {_TIMES}{_SPACE}".join(joined)
 

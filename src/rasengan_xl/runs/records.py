@@ -39,6 +39,8 @@ class StepRecord:
     """Part of them spent waiting for pictures to be read."""
     peak_memory_gib: float
     """Highest since training began: CUDA allocated, or resident memory of the process."""
+    peak_memory_reserved_gib: float | None = None
+    """CUDA only: highest that the allocator has held since training began."""
     joules: float | None = None
     """Energy that the GPU took for the step, where NVML tells."""
     skipped: bool = False

@@ -32,7 +32,7 @@ def check_trackers(kinds: Sequence[str]) -> tuple[TrackerKind, ...]:
     Raises:
         DeviceError: It is.
     """
-    known = {str(kind): kind for kind in _LIBRARIES}
+    known: dict[str, TrackerKind] = {kind: kind for kind in _LIBRARIES}
     for kind in kinds:
         if kind not in known:
             raise DeviceError(f"--track {kind}: is unknown; give one of {', '.join(known)}")

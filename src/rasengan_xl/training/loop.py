@@ -14,7 +14,12 @@ from rasengan_xl.config.training_settings import TrainingSettings
 from rasengan_xl.dataset.stream import StepPart, TrainingStream
 from rasengan_xl.prefetch import prefetch
 from rasengan_xl.ranks import ALONE, Ranks
-from rasengan_xl.runs.cost import Stopwatch, peak_memory_gib, reset_peak_memory
+from rasengan_xl.runs.cost import (
+    Stopwatch,
+    peak_memory_gib,
+    peak_memory_reserved_gib,
+    reset_peak_memory,
+)
 from rasengan_xl.runs.energy import EnergyMeter
 from rasengan_xl.runs.records import StepRecord
 from rasengan_xl.sdxl.compute import Compute
@@ -71,6 +76,7 @@ def train_steps(state: TrainingState, task: Task) -> Iterator[StepRecord]:
                 seconds=stopwatch.lap(),
                 idle_seconds=idle_seconds,
                 peak_memory_gib=peak_memory_gib(device),
+                peak_memory_reserved_gib=peak_memory_reserved_gib(device),
                 joules=meter.joules(),
                 skipped=gradient_norm is None,
             )

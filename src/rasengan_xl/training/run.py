@@ -2,15 +2,17 @@
 
 from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager
+from functools import partial
 
 from rasengan_xl.config.settings import RunSettings
 from rasengan_xl.dataset.encoded import encode_dataset
 from rasengan_xl.errors import UnwritableError
-from rasengan_xl.evaluation.held_out import measure_held_out_loss, summarise_losses
+from rasengan_xl.evaluation.base_losses import name_base_losses, recall_or_measure
+from rasengan_xl.evaluation.held_out import measure_losses, summarise_losses, tabulate_losses
 from rasengan_xl.ranks import ALONE, Ranks
 from rasengan_xl.runs.folder import RunFolder
 from rasengan_xl.runs.provenance import describe_machine
-from rasengan_xl.runs.records import StageProgress
+from rasengan_xl.runs.records import StageProgress, TableLosses
 from rasengan_xl.sdxl.model_folder import ModelFolder
 from rasengan_xl.training.assembly import Run, assemble_run, find_footing
 from rasengan_xl.training.checkpoints import restore_checkpoint, share_state
@@ -67,7 +69,7 @@ def _run(
     yield StageProgress(stage=LOAD_UNET, done=1, total=1)
 
     yield from take_all_steps(run)
-    yield from _finish(run)
+    yield from _finish(run, footing.model)
 
 
 def _begin(run: Run, model: ModelFolder, *, resume: bool) -> Iterator[StageProgress]:
@@ -90,20 +92,30 @@ def _begin(run: Run, model: ModelFolder, *, resume: bool) -> Iterator[StageProgr
         yield StageProgress(stage="go back", done=1, total=1, note=note)
 
 
-def _finish(run: Run) -> Iterator[StageProgress]:
+def _finish(run: Run, model: ModelFolder) -> Iterator[StageProgress]:
     """Say what the run cost, and measure what it gave."""
     state, task, folder = run.state, run.task, run.folder
     if task.ranks.is_first:  # stands if the measurement below is broken off
         folder.write_summary(summarise_run(state, folder, task.compute.device))
     with task.ranks.together(), state.given.in_place():
-        losses = yield from measure_held_out_loss(
-            state.adapter, run.table, run.settings.evaluation.pictures, task.compute, task.ranks
-        )
+        losses = yield from _measure_losses(run, model)
     if task.ranks.is_first:
         folder.write_table_losses(losses)
         cost = summarise_run(state, folder, task.compute.device)
         found = {"status": "finished", "held_out_loss": summarise_losses(losses)}
         folder.write_summary(cost.model_copy(update=found))
+
+
+def _measure_losses(run: Run, model: ModelFolder) -> Generator[StageProgress, None, TableLosses]:
+    """Measure adapted and base model on the same table; the base once for all runs on it."""
+    compute, ranks, adapter = run.task.compute, run.task.ranks, run.state.adapter
+    most, precision = run.settings.evaluation.pictures, run.settings.adapter.base_precision
+    measure = partial(measure_losses, adapter.unet, run.table, most, compute, ranks)
+    adapted = yield from measure()
+    key = name_base_losses(model, precision, run.table, most, compute)
+    with adapter.disabled():
+        base = yield from recall_or_measure(key, measure, ranks)
+    return tabulate_losses(run.table, base, adapted)
 
 
 def _already_finished(folder: RunFolder) -> StageProgress:

@@ -6,7 +6,6 @@ from rasengan_xl.adapters.inventory import count_parameters, count_trainable_par
 from rasengan_xl.runs.cost import (
     mean_joules,
     memory_kind,
-    peak_memory_reserved_gib,
     summarise_idleness,
     summarise_seconds,
 )
@@ -18,6 +17,7 @@ from rasengan_xl.training.state import TrainingState
 def summarise_run(state: TrainingState, folder: RunFolder, device: torch.device) -> RunSummary:
     """Say what the steps so far cost; `interrupted` until the held-out loss is known."""
     records = folder.records()
+    reserved = [r.peak_memory_reserved_gib for r in records if r.peak_memory_reserved_gib]
     last = records[-max(1, len(records) // 10) :]
     return RunSummary(
         status="interrupted",
@@ -27,7 +27,7 @@ def summarise_run(state: TrainingState, folder: RunFolder, device: torch.device)
         adapter_file=folder.adapter_file.name,
         adapter_bytes=folder.adapter_file.stat().st_size,
         peak_memory_gib=max(record.peak_memory_gib for record in records),
-        peak_memory_reserved_gib=peak_memory_reserved_gib(device),
+        peak_memory_reserved_gib=max(reserved) if reserved else None,
         memory_kind=memory_kind(device),
         seconds_per_step=summarise_seconds(records),
         loader_idle_share=summarise_idleness(records),

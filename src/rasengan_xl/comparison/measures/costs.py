@@ -3,8 +3,10 @@
 from collections.abc import Callable, Iterator
 
 from rasengan_xl.comparison.evidence import Evidence, Subject
-from rasengan_xl.comparison.measures.sampling import Measured, Title, over_runs
+from rasengan_xl.comparison.facts import DrawingTime
+from rasengan_xl.comparison.measures.sampling import Measured, Timed, Title, over_runs
 from rasengan_xl.evaluation.records import Direction
+from rasengan_xl.runs.records import SecondsPerStep
 
 _Value = Callable[[Subject], float | None]
 _TERA = 1e12
@@ -14,7 +16,7 @@ def measure_costs(evidence: Evidence) -> Iterator[Measured]:
     """Measure what each run cost."""
     for key, label, unit, note, value in _COSTS:
         title = Title(key=key, label=label, unit=unit, note=note, direction="lower", group="cost")
-        yield from over_runs(title, evidence, value)
+        yield from over_runs(title, evidence, value, _TIMES.get(key))
     yield from _rates(evidence)
 
 
@@ -54,9 +56,13 @@ def _rates(evidence: Evidence) -> Iterator[Measured]:
         yield from over_runs(title, evidence, value)
 
 
+def _step_times(subject: Subject) -> SecondsPerStep | None:
+    return subject.summary.seconds_per_step if subject.summary else None
+
+
 def _seconds_per_step(subject: Subject) -> float | None:
-    seconds = subject.summary.seconds_per_step if subject.summary else None
-    return seconds.median if seconds else None
+    times = _step_times(subject)
+    return times.median if times else None
 
 
 def _total_seconds(subject: Subject) -> float | None:
@@ -75,9 +81,13 @@ def _joules(subject: Subject) -> float | None:
     return subject.summary.joules_per_step if subject.summary else None
 
 
+def _drawing_times(subject: Subject) -> DrawingTime | None:
+    return subject.examined.seconds_per_picture if subject.examined else None
+
+
 def _seconds_per_picture(subject: Subject) -> float | None:
-    known = subject.examined.seconds_per_picture if subject.examined else None
-    return known.median if known else None
+    times = _drawing_times(subject)
+    return times.median if times else None
 
 
 def _drawing_memory(subject: Subject) -> float | None:
@@ -125,3 +135,8 @@ _COSTS: tuple[tuple[str, str, str, str, _Value], ...] = (
     ),
     ("draw_memory_gib", "Peak memory, drawing", "GiB", "most allocated", _drawing_memory),
 )
+_TIMES: dict[str, Callable[[Subject], Timed | None]] = {
+    "seconds_per_step": _step_times,
+    "seconds_per_picture": _drawing_times,
+}
+"""Of what times the value of a measure is the median."""

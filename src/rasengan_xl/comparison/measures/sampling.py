@@ -1,15 +1,15 @@
 """How a measure comes from evidence: a value of every arm, sampled over seeds and pictures."""
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from functools import cache
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 
 from rasengan_xl.comparison.evidence import Evidence, Subject
 from rasengan_xl.evaluation.intervals import estimate
-from rasengan_xl.evaluation.records import Direction, Measure
+from rasengan_xl.evaluation.records import Direction, Estimate, Measure
 from rasengan_xl.evaluation.resampling import DRAWS, picture_weights
 from rasengan_xl.evaluation.samples import Sampled, Seed, sample_means, sample_values
 
@@ -67,16 +67,58 @@ def over_pictures(
     yield from by_arm(title, evidence, sample, None if base is None else sample_rows(base))
 
 
+class Timed(Protocol):
+    """Quartiles of how long something took, over n of it."""
+
+    @property
+    def p25(self) -> float: ...  # noqa: D102
+    @property
+    def p75(self) -> float: ...  # noqa: D102
+    @property
+    def n(self) -> int: ...  # noqa: D102
+
+
 def over_runs(
-    title: Title, evidence: Evidence, value_of: Callable[[Subject], float | None]
+    title: Title,
+    evidence: Evidence,
+    value_of: Callable[[Subject], float | None],
+    times_of: Callable[[Subject], Timed | None] | None = None,
 ) -> Iterator[Measured]:
-    """Measure what has one value for each run, not one for each picture."""
+    """Measure what has one value for each run, not one for each picture.
+
+    Args:
+        title: What it is called.
+        evidence: Where it comes from.
+        value_of: A run's value.
+        times_of: Of what times the value is the median, if it is.
+    """
 
     def sample(subjects: list[Subject]) -> Sampled | None:
         values = {s.seed: value for s in subjects if (value := value_of(s)) is not None}
         return sample_values(values) if values else None
 
-    yield from by_arm(title, evidence, sample)
+    for measured in by_arm(title, evidence, sample):
+        yield measured if times_of is None else _with_quartiles(measured, evidence, times_of)
+
+
+def _with_quartiles(
+    measured: Measured, evidence: Evidence, times_of: Callable[[Subject], Timed | None]
+) -> Measured:
+    def describe(found: Estimate, subjects: Iterable[Subject]) -> Estimate:
+        times = [each for subject in subjects if (each := times_of(subject)) is not None]
+        if not times:
+            return found
+        quartiles = {
+            "p25": sum(each.p25 for each in times) / len(times),
+            "p75": sum(each.p75 for each in times) / len(times),
+            "timed": sum(each.n for each in times),
+        }
+        return found.model_copy(update=quartiles)
+
+    measure = measured.measure
+    arms = {arm: describe(found, evidence.of(arm)) for arm, found in measure.arms.items()}
+    base = describe(measure.base, [evidence.base]) if measure.base else None
+    return replace(measured, measure=measure.model_copy(update={"arms": arms, "base": base}))
 
 
 def by_arm(
