@@ -10,8 +10,11 @@ from rasengan_xl.comparison.side_by_side import JobEnded, JobProgress, JobRetrie
 from rasengan_xl.config.command_line import write_command
 from rasengan_xl.config.comparison import load_comparison
 from rasengan_xl.errors import DeviceError, RecipeError
+from rasengan_xl.report.answer import write_answer
 from rasengan_xl.runs.records import StageProgress, StepRecord
 from rasengan_xl.trackers.opening import check_trackers
+
+from ..report.sample import build_arm, build_comparison
 
 STEP = StepRecord(
     step=1,
@@ -22,6 +25,8 @@ STEP = StepRecord(
     idle_seconds=0.1,
     peak_memory_gib=1.5,
 )
+SAMPLE = build_comparison(build_arm("lora"), build_arm("dora"))
+STEPS = load_comparison("mini").arms["lora"].training.steps
 DONE = JobEnded(job="lora/seed-0", attempts=1, seconds=9.0)
 
 
@@ -41,6 +46,7 @@ def events(monkeypatch):
 
         monkeypatch.setattr(comparing, "run_comparison", run)
         monkeypatch.setattr(comparing, "write_report", lambda folder: folder / "report.html")
+        monkeypatch.setattr(comparing, "read_comparison", lambda _: SAMPLE)
 
     return become
 
@@ -60,7 +66,7 @@ def test_a_comparison_with_a_failed_run_says_so_and_exits_with_1(events, request
         show(request_of)
     assert caught.value.code == 1
     shown = capsys.readouterr().out
-    assert "lora/seed-0: train 1/350" in shown
+    assert f"lora/seed-0: train 1/{STEPS}" in shown
     assert "dora/seed-0 failed: out of memory" in shown
     assert "out/report.html" in shown
 
@@ -68,7 +74,10 @@ def test_a_comparison_with_a_failed_run_says_so_and_exits_with_1(events, request
 def test_a_comparison_whose_runs_finish_ends_well(events, request_of, capsys):
     events(JobProgress(job="lora/seed-0", record=STEP), DONE)
     show(request_of)
-    assert "failed" not in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "failed" not in said
+    finding = write_answer(SAMPLE).finding.replace("\N{NO-BREAK SPACE}", " ")
+    assert finding in said.replace("\n", " ")
 
 
 def test_a_lost_worker_is_told_of(events, request_of, capsys):
@@ -115,7 +124,7 @@ def test_a_dry_run_with_a_sweep_lists_the_rates_first(request_of, capsys):
     sweep = ["sweep.learning_rate=[1e-3, 1e-2]", "evaluation.tuning_pictures=16"]
     comparing.show_plan(replace(request_of, settings=load_comparison("mini", sweep)))
     shown = capsys.readouterr().out
-    assert "learning rate to be tried: dora at 0.01, 350 steps" in shown
+    assert f"learning rate to be tried: dora at 0.01, {STEPS} steps" in shown
     assert "then every arm with the rate that did best (seeds 0)" in shown
 
 

@@ -43,7 +43,7 @@ def test_own_keys_come_after_what_a_recipe_extends_and_overrides_last(tmp_path):
         ("adaptr.rank=8", "adaptr: no such key, did you mean 'adapter'?"),
         ("adapter.rank=0", "adapter.rank = 0: Input should be greater than 0"),
         ("adapter.rank=many", "adapter.rank = 'many'"),
-        ("training.warmup_steps=900", "warmup_steps (900) must be below steps (350)"),
+        ("training.warmup_steps=900", "warmup_steps (900) must be below steps (320)"),
         ("dataset.resolution=100", "dataset.resolution = 100"),
         ("dataset.crops_per_picture=3", 'needs crop = "random"'),
         ("adapter.base_precision=int3", "adapter.base_precision = 'int3'"),

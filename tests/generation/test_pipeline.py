@@ -13,11 +13,11 @@ from diffusers import (
 
 from rasengan_xl.adapters.attach import attach_adapter
 from rasengan_xl.adapters.files import save_adapter
+from rasengan_xl.config.comparison_settings import PictureSettings
 from rasengan_xl.config.dataset_settings import DatasetSettings
 from rasengan_xl.config.settings import (
     AdapterSettings,
     ComputeSettings,
-    PictureSettings,
     RunSettings,
 )
 from rasengan_xl.errors import AdapterError, ModelError

@@ -33,7 +33,7 @@ def test_quality_is_drawn_against_memory_and_time_with_the_front_marked():
     memory, time = draw_tradeoffs(comparison)
     assert memory.series == [(0, "lora"), (1, "dora")]
     assert "Pareto front" in memory.caption
-    assert "seconds per picture" in time.title
+    assert "training time" in time.title
     assert {row[0]: row[-1] for row in time.table.rows} == {"lora": True, "dora": True}
 
 

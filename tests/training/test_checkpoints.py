@@ -78,7 +78,7 @@ def test_the_best_adapter_is_that_of_its_step(often, tmp_path, monkeypatch):
 
     def measured(adapter, *_):
         yield StageProgress(stage="held-out loss", done=1, total=1)
-        return [given.pop(min(given))]
+        return [[given.pop(min(given))]]
 
     monkeypatch.setattr("rasengan_xl.training.course.measure_losses", measured)
     folder = RunFolder(tmp_path / "run")

@@ -102,4 +102,4 @@ def test_each_phase_has_remedies_of_its_own(phase, expected):
 
 
 def test_the_held_out_loss_is_measured_over_fewer_timesteps():
-    assert actions("held-out loss")[0] == "--set evaluation.timesteps=4"
+    assert actions("held-out loss")[0] == "--set evaluation.timesteps=5"

@@ -22,13 +22,16 @@ from rasengan_xl.config.comparison import differences
 from rasengan_xl.config.comparison_settings import ComparisonSettings
 from rasengan_xl.errors import RecipeError
 from rasengan_xl.live.server import Address, serve_forever, serving
+from rasengan_xl.report.answer import write_answer
 from rasengan_xl.report.joined import write_joined_report
 from rasengan_xl.report.page import write_report
+from rasengan_xl.report.reading import read_comparison
 from rasengan_xl.runs.records import StepRecord
 from rasengan_xl.trackers.opening import TrackerKind
 from rasengan_xl.trackers.several_runs import SeveralRuns
 
 FAILED_STATUS = 1
+NO_BREAK_SPACE = "\N{NO-BREAK SPACE}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +60,11 @@ def show_comparison(request: Request, *, on: str, jobs: int | None, watch: bool)
         left = f"{request.folder} holds what was done so far" if begun else "nothing was written"
         say(f"Stopped: {left}; the same command goes on from there")
         sys.exit(stop.status)
-    say(f"The page is {write_report(request.folder)}")
+    page = write_report(request.folder)
+    answer = write_answer(read_comparison(request.folder))
+    for sentence in (answer.finding, answer.cost):
+        say(sentence.replace(NO_BREAK_SPACE, " "))
+    say(f"The page is {page}")
     if failed:
         sys.exit(FAILED_STATUS)
 

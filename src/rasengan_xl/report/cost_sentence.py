@@ -41,5 +41,7 @@ def _name_cheapest(measure: Measure | None, claim: str) -> str:
 
 
 def _per(measure: Measure) -> str:
+    if "training" in measure.key and measure.unit == "s":
+        return " of training"
     unit = next((word for word in ("picture", "image", "step") if word in measure.key), None)
     return f" a {unit}" if unit and measure.unit == "s" else ""

@@ -1,0 +1,30 @@
+"""A difference that is there, rank 1 against rank 32 on mini SDXL, is found."""
+
+import pytest
+
+from rasengan_xl.comparison.execute import run_comparison
+from rasengan_xl.comparison.result import RESULT_FILE, Comparison
+from rasengan_xl.config.comparison import load_comparison
+
+SHORT = ("training.steps=40", "training.save_every=40", "evaluation.pictures=16")
+UNJUDGED = ("scoring.pictures=0", "pictures.sampler_steps=1", "pictures.seeds=[1]")
+
+
+@pytest.mark.slow
+def test_rank_1_is_told_from_rank_32(tmp_path, place):
+    file = tmp_path / "planted.toml"
+    file.write_text(
+        'extends = "parts/mini"\nname = "planted"\nvaries = ["adapter"]\nseeds = [0, 1, 2]\n'
+        '[base]\nextends = ["mini-base", "methods/lora"]\n'
+        "[arms.rank-32.adapter]\nrank = 32\nalpha = 64\n"
+        "[arms.rank-1.adapter]\nrank = 1\nalpha = 2\n"
+    )
+    settings = load_comparison(str(file), [*SHORT, *UNJUDGED])
+    out = tmp_path / "out"
+    list(run_comparison(settings, out, place=place))
+    result = Comparison.model_validate_json((out / RESULT_FILE).read_text())
+    (verdict,) = (v for v in result.verdicts if v.measure == result.primary)
+    assert (verdict.first, verdict.second) == ("rank-32", "rank-1")
+    assert verdict.outcome == "better"
+    assert verdict.high < 0
+    assert (verdict.seeds, verdict.pictures) == (3, 16)
