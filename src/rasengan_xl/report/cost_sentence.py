@@ -11,6 +11,9 @@ from rasengan_xl.report.numbers import (
 )
 
 
+_ALL = "all arms"
+
+
 def write_cost(comparison: Comparison) -> str:
     """Say what memory and time the arms take; empty where neither was measured of two arms."""
     measures = (find_memory(comparison), find_time(comparison))
@@ -18,6 +21,8 @@ def write_cost(comparison: Comparison) -> str:
     parts = [_name_cheapest(m, claim) for m, claim in zip(measures, claims, strict=True)]
     seeds = sorted({each.seeds for m in measures if m for each in m.arms.values()})
     text = "; ".join(part for part in parts if part)
+    if text.startswith(_ALL):  # the name of an arm keeps its case
+        text = _ALL.capitalize() + text.removeprefix(_ALL)
     return f"{text} ({write_seed_counts(seeds)})." if text else ""
 
 
@@ -31,7 +36,7 @@ def _name_cheapest(measure: Measure | None, claim: str) -> str:
         return ""
     if high < low * 1.01:
         label = write_within(measure.label)
-        return f"all arms are within 1\N{NO-BREAK SPACE}% of each other in {label}"
+        return f"{_ALL} are within 1\N{NO-BREAK SPACE}% of each other in {label}"
     few, much = (
         write_with_interval(each.value, each.low, each.high, measure.unit)
         for each in (measure.arms[least], measure.arms[most])
