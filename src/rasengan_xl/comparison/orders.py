@@ -97,7 +97,7 @@ class Subject(BaseModel):
     on_full_base: bool
     """Whether its held-out loss on the unquantized base is to be measured: its run's is not."""
     key: str
-    """Hash over all that the examination depends on."""
+    """Hash over all that its pictures and losses depend on."""
 
 
 class Examine(Order):
@@ -109,7 +109,8 @@ class Examine(Order):
     pictures: PictureSettings
     scoring: ScoringSettings
     subjects: tuple[Subject, ...]
-    reference_key: str
+    judge_key: str
+    """Hash over the encoders that are to have their say."""
     writes_reference: bool
     """Whether to write down what the pictures are set against: one order of several does."""
 

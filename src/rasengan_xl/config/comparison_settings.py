@@ -108,7 +108,7 @@ class SweepSettings(Settings):
 class ComparisonSettings(Settings):
     """A base recipe and named variations of it, each trained with every seed."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+$")]
+    name: ArmName
     varies: tuple[str, ...]
     """Keys, or tables, in which arms may differ; any other difference is refused."""
     seeds: Annotated[tuple[NonNegativeInt, ...], Field(min_length=1)] = (0,)

@@ -10,7 +10,6 @@ from rasengan_xl.report.numbers import (
     write_within,
 )
 
-
 _ALL = "all arms"
 
 

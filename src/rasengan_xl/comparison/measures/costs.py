@@ -14,8 +14,10 @@ _TERA = 1e12
 
 def measure_costs(evidence: Evidence) -> Iterator[Measured]:
     """Measure what each run cost."""
+    devices = {s.machine.device_name for s in evidence.subjects if s.machine}
+    direction: Direction = "lower" if len(devices) < 2 else "neither"
     for key, label, unit, note, value in _COSTS:
-        title = Title(key=key, label=label, unit=unit, note=note, direction="lower", group="cost")
+        title = Title(key=key, label=label, unit=unit, note=note, direction=direction, group="cost")
         yield from over_runs(title, evidence, value, _TIMES.get(key))
     yield from _rates(evidence)
 
