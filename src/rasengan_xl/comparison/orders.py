@@ -116,9 +116,12 @@ class Examine(Order):
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        """The runs whose adapters draw, and what has been drawn by them."""
-        runs = tuple(subject.run for subject in self.subjects if subject.run is not None)
-        return (*runs, *(drawn_folder(subject.name) for subject in self.subjects))
+        """The adapters that draw, with their settings, and what has been drawn by them."""
+        runs = [subject.run for subject in self.subjects if subject.run is not None]
+        return (
+            *(file for run in runs for file in drawing_files(run)),
+            *(drawn_folder(subject.name) for subject in self.subjects),
+        )
 
     @property
     def outputs(self) -> tuple[str, ...]:
@@ -129,6 +132,12 @@ class Examine(Order):
 
 AnyOrder = Annotated[Prepare | Train | Examine, Field(discriminator="do")]
 ORDERS: TypeAdapter[Prepare | Train | Examine] = TypeAdapter(AnyOrder)
+
+
+def drawing_files(run: str) -> tuple[str, ...]:
+    """Name the files that it takes to draw with a run: not its checkpoints, which are large."""
+    folder = RunFolder(Path(run))
+    return (folder.settings_file.as_posix(), folder.adapter_file.as_posix())
 
 
 def encode_progress(record: StageProgress | StepRecord) -> str:

@@ -4,6 +4,7 @@ import torch
 
 from rasengan_xl.comparison.result import Probe
 from rasengan_xl.runs.cost import Stopwatch
+from rasengan_xl.runs.provenance import name_device
 from rasengan_xl.sdxl.compute import Compute
 
 SECONDS = 3.0
@@ -33,4 +34,5 @@ def measure_peak(compute: Compute, seconds: float = SECONDS) -> Probe:
         precision=str(compute.dtype).removeprefix("torch."),
         seconds=spent,
         side=side,
+        device_name=name_device(compute.device),
     )
