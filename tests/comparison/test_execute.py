@@ -362,6 +362,15 @@ def test_a_device_is_measured_once_however_often_the_comparison_goes_on(comparis
     assert read(folder).probe == probe
 
 
+def test_another_device_is_measured_anew(comparison, folder, place):
+    run(comparison({"lora": LORA}), folder, place)
+    facts = json.loads(folder.prepared_file.read_text())
+    facts["probe"]["device_name"] = "another"
+    folder.prepared_file.write_text(json.dumps(facts))
+    run(comparison({"lora": LORA}), folder, place)
+    assert read(folder).probe.device_name != "another"
+
+
 def test_an_encoder_that_cannot_be_had_leaves_its_columns_out_and_says_so(
     comparison, folder, place, tmp_path
 ):

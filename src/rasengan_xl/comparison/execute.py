@@ -109,7 +109,7 @@ def _prepare(settings: ComparisonSettings, course: Course) -> Generator[Comparis
         root=course.folder.root,
         arms=settings.arms,
         matched=settings.design == "matched",
-        probe=known is None or known.probe is None,
+        known_probe=known.probe if known else None,
     )
     # Of a mistake of the user's nothing is kept; of a crash, what the libraries said.
     log = course.folder.log_file(PREPARE)
@@ -122,9 +122,9 @@ def _prepare(settings: ComparisonSettings, course: Course) -> Generator[Comparis
         yield event
     found = read_record(PreparedFacts, file)
     refuse_changed_origin(course.folder, found)
-    if known is not None:
-        kept = {"probe": known.probe, "memory": found.memory or known.memory}
-        write_whole(file, found.model_copy(update=kept).model_dump_json(indent=2))
+    if known is not None and found.memory is None:  # nothing had to be encoded this time
+        kept = found.model_copy(update={"memory": known.memory})
+        write_whole(file, kept.model_dump_json(indent=2))
 
 
 def _try_rates(trials: Sequence[Trial], course: Course) -> Generator[ComparisonEvent, None, Sweep]:

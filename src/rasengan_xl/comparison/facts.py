@@ -17,7 +17,7 @@ class PreparedFacts(Record):
     """What preparing found out."""
 
     arms: dict[str, ArmFacts]
-    probe: Probe | None
+    probe: Probe
     memory: PeakMemory | None
     """Of encoding; absent when everything had been encoded before."""
     dataset_fingerprint: str

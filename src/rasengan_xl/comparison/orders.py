@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from rasengan_xl.comparison.layout import REFERENCE, drawn_folder
+from rasengan_xl.comparison.result import Probe
 from rasengan_xl.config.comparison_settings import PictureSettings, ScoringSettings
 from rasengan_xl.config.settings import RunSettings
 from rasengan_xl.runs.folder import RunFolder
@@ -47,8 +48,8 @@ class Prepare(Order):
     arms: dict[str, RunSettings]
     matched: bool = False
     """Whether all arms must have equally many trainable parameters."""
-    probe: bool = True
-    """Whether to measure what the device can do at most."""
+    known_probe: Probe | None = None
+    """What a device was found to do at most: measured again only on another, or otherwise."""
 
     @property
     def outputs(self) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from rasengan_xl.adapters.matching import refuse_unmatched
 from rasengan_xl.comparison.facts import ArmFacts, PreparedFacts
 from rasengan_xl.comparison.layout import ComparisonFolder
 from rasengan_xl.comparison.orders import Prepare
-from rasengan_xl.comparison.probe import measure_peak
+from rasengan_xl.comparison.probe import recall_or_measure_peak
 from rasengan_xl.config.settings import RunSettings
 from rasengan_xl.dataset.encoded import encode_dataset
 from rasengan_xl.errors import AdapterError, DeviceError
@@ -52,7 +52,7 @@ def prepare_arms(order: Prepare) -> Iterator[StageProgress]:
     yield StageProgress(stage="measure the device", done=0, total=1)
     found = PreparedFacts(
         arms=facts,
-        probe=measure_peak(compute) if order.probe else None,
+        probe=recall_or_measure_peak(compute, order.known_probe),
         memory=memory,
         dataset_fingerprint=dataset.facts.fingerprint,
         model=model.facts(),
