@@ -80,6 +80,8 @@ def test_every_arm_is_trained_with_every_seed_and_measured_over_both(comparison,
     assert loss.arms["lora"].low < loss.arms["lora"].value < loss.arms["lora"].high
     assert by_key["cmmd_reader"].arms["nf4"].pictures == 8
     assert by_key["caption_fidelity"].base.seeds == 0
+    shares = [e for m in result.measures if m.group == "captions" for e in m.arms.values()]
+    assert all(0 <= e.low <= e.value <= e.high <= 1 for e in shares if e.low is not None)
     assert result.primary == "held_out_loss"
     pairs = [(v.first, v.second) for v in result.verdicts if v.measure == "held_out_loss"]
     assert pairs == [("lora", "nf4")]

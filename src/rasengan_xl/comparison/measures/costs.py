@@ -98,6 +98,11 @@ def _drawing_memory(subject: Subject) -> float | None:
     return memory.allocated_gib if memory and memory.kind == "cuda allocated" else None
 
 
+def _reserved_drawing_memory(subject: Subject) -> float | None:
+    memory = subject.examined.memory if subject.examined else None
+    return memory.reserved_gib if memory else None
+
+
 def _pictures_per_second(subject: Subject) -> float | None:
     seconds = _seconds_per_step(subject)
     return subject.pictures_per_step / seconds if seconds else None
@@ -136,6 +141,13 @@ _COSTS: tuple[tuple[str, str, str, str, _Value], ...] = (
         _seconds_per_picture,
     ),
     ("draw_memory_gib", "Peak memory, drawing", "GiB", "most allocated", _drawing_memory),
+    (
+        "draw_memory_reserved_gib",
+        "Peak memory reserved, drawing",
+        "GiB",
+        "most that the allocator held",
+        _reserved_drawing_memory,
+    ),
 )
 _TIMES: dict[str, Callable[[Subject], Timed | None]] = {
     "seconds_per_step": _step_times,
