@@ -16,7 +16,7 @@ from rasengan_xl.report.answer import write_answer
 from rasengan_xl.runs.records import StageProgress, StepRecord
 from rasengan_xl.trackers.opening import check_trackers
 
-from ..report.sample import build_arm, build_comparison, build_run
+from ..report.sample import build_arm, build_comparison, build_run, build_summary
 
 STEP = StepRecord(
     step=1,
@@ -223,6 +223,21 @@ def test_a_dry_run_gets_past_rates_that_failed(request_of, monkeypatch):
     assert "lora: cannot be trained, since none of its learning rates could" in shown
     assert "left" not in shown
     assert "dora: cannot" not in shown
+
+
+def test_a_dry_run_says_that_the_named_arm_is_done_whatever_the_others_lack(request_of, capsys):
+    sweep = ["sweep.learning_rate=[1e-3, 1e-2]", "evaluation.tuning_pictures=16"]
+    settings = load_comparison("mini", sweep)
+    folder = ComparisonFolder(request_of.folder)
+    folder.keep_settings(settings)
+    run = folder.run("lora", 0)
+    training = settings.arms["lora"].training.model_copy(update={"learning_rate": 1e-3})
+    run.start(settings.arms["lora"].model_copy(update={"training": training}))
+    run.write_summary(build_summary("lora", 0))
+    comparing.show_plan(replace(request_of, settings=settings, only=("lora",)))
+    shown = capsys.readouterr().out
+    assert "every run is finished" in shown
+    assert "cannot be trained" not in shown
 
 
 def test_one_run_that_is_left_is_told_as_one(request_of, capsys):

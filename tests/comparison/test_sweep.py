@@ -199,13 +199,21 @@ def test_a_trial_whose_folder_was_removed_is_tried_again(swept, folder):
     assert trial.is_waiting
 
 
-def test_copies_of_a_tuning_picture_are_not_reported_on(settings, portraits, tmp_path):
+@pytest.fixture
+def copied(portraits, tmp_path):
+    """Every portrait twice, with different captions."""
+    folder = tmp_path / "copied"
+    folder.mkdir()
     for file in portraits.glob("*.png"):
         caption = file.with_suffix(".txt").read_text()
         for copy in (file.stem, f"again-{file.stem}"):
-            (tmp_path / f"{copy}.png").write_bytes(file.read_bytes())
-            (tmp_path / f"{copy}.txt").write_text(f"{caption} ({copy})")
-    source = {"source": str(tmp_path), "held_out_minimum": 10}
+            (folder / f"{copy}.png").write_bytes(file.read_bytes())
+            (folder / f"{copy}.txt").write_text(f"{caption} ({copy})")
+    return folder
+
+
+def test_copies_of_a_tuning_picture_are_not_reported_on(settings, copied):
+    source = {"source": str(copied), "held_out_minimum": 10}
     chosen = settings(dataset=source)
     model, compute = find_model(chosen.base_model), choose_compute(chosen.compute)
     dataset = exhaust(encode_dataset(chosen, model, compute))

@@ -212,11 +212,12 @@ def show_plan(request: Request) -> None:
         return
     sweep = choose_rates(trials)
     runs = plan_runs(settle_rates(request.settings, sweep), folder, request.only)
-    without = {arm for arm, tried in sweep.items() if not any(trial.chosen for trial in tried)}
+    chosen = {arm for arm, tried in sweep.items() if any(trial.chosen for trial in tried)}
+    without = {run.arm for run in runs if run.arm in sweep and run.arm not in chosen}
     planned = [run for run in runs if run.arm not in without]
     if planned:
         console.print(_tabulate(planned))
-    for arm in sorted(without & {run.arm for run in runs}):
+    for arm in sorted(without):
         say(f"{arm}: cannot be trained, since none of its learning rates could")
     left = [run for run in planned if run.state != "finished"]
     if left or not without:
