@@ -110,6 +110,14 @@ def test_without_a_cost_nothing_is_said_of_it(events, request_of, capsys, monkey
     assert "\n\n" not in said[said.index(answer.finding[:20].replace("\u00a0", " ")) :]
 
 
+def test_a_comparison_whose_pictures_are_missing_exits_with_1(events, request_of, capsys):
+    events(DONE, JobEnded(job="draw and judge 2", attempts=1, seconds=1.0, reason="not finite"))
+    with pytest.raises(SystemExit) as caught:
+        show(request_of)
+    assert caught.value.code == 1
+    assert "draw and judge 2 failed: not finite" in capsys.readouterr().out
+
+
 def test_a_lost_worker_is_told_of(events, request_of, capsys):
     events(JobRetried(job="lora/seed-0", reason="killed by signal 9", resumed=True), DONE)
     show(request_of)

@@ -1,3 +1,4 @@
+import json
 import shutil
 
 import pytest
@@ -83,6 +84,27 @@ def test_the_rate_with_the_lowest_tuning_loss_is_trained_with(swept, folder, pla
         assert run.evaluation.split == "reported"
 
 
+def test_only_the_named_arms_try_rates(swept, folder, place):
+    list(run_comparison(swept, folder.root, place=place, only=["dora"]))
+    assert [run.split("/")[1] for run in place.runs] == ["dora"] * 4
+    with pytest.raises(RecipeError, match="--only dara: no such arm"):
+        list(run_comparison(swept, folder.root, place=place, only=["dara"]))
+
+
+def test_a_rate_that_would_do_better_later_changes_no_run_that_has_begun(swept, folder, place):
+    list(run_comparison(swept, folder.root, place=place))
+    chosen = folder.run("lora", 0).read_settings().training.learning_rate
+    trial = folder.trial("lora", next(r for r in (1e-3, 1e-2, 3e-2) if r != chosen))
+    better = json.loads(trial.summary_file.read_text())
+    better["held_out_loss"]["adapted"] = 1e-6
+    trial.summary_file.write_text(json.dumps(better))
+    more = swept.model_copy(update={"seeds": (0, 1)})
+    list(run_comparison(more, folder.root, place=place))
+    assert folder.run("lora", 1).read_settings().training.learning_rate == chosen
+    result = Comparison.model_validate_json((folder.root / RESULT_FILE).read_text())
+    assert any("lora: keeps the learning rate" in note for note in result.notes)
+
+
 def test_trials_are_not_tried_again(swept, folder, place):
     list(run_comparison(swept, folder.root, place=place))
     place.orders.clear()
@@ -99,6 +121,9 @@ def test_a_rate_that_diverges_is_recorded_and_another_is_chosen(comparison, fold
     assert fine.chosen
     assert diverged.status == "failed"
     assert "step" in diverged.reason
+    place.orders.clear()
+    list(run_comparison(comparison({"lora": wild}, sweep=sweep), folder.root, place=place))
+    assert place.runs == [], "it would diverge again"
     assert result.arms[0].runs[0].status == "finished"
 
 
@@ -225,3 +250,16 @@ def test_copies_of_a_tuning_picture_are_not_reported_on(settings, copied):
     kept, tuned = ({p.name[-6:] for p in t.pictures.pictures} for t in (reported, tuning))
     assert (len(reported.pictures), len(tuning.pictures)) == (4, 6)
     assert not kept & tuned
+
+
+def test_pictures_are_drawn_for_those_that_are_reported_on(comparison, copied, folder, place):
+    source = {"source": str(copied), "held_out_minimum": 10}
+    arm = {"dataset": source, "evaluation": {"tuning_pictures": 3, "pictures": 9}}
+    list(run_comparison(comparison({"lora": arm}), folder.root, place=place))
+    table = json.loads(folder.run("lora", 0).table_losses_file.read_text())
+    reference = json.loads(folder.reference.facts_file.read_text())
+    assert len(table["pictures"]) == 4, "the first three, with their copies, are not among them"
+    assert reference["held_out"] == table["pictures"]
+    drawn = json.loads(folder.drawn("lora/seed-0").facts_file.read_text())
+    for name, prompt in zip(table["pictures"], drawn["prompts"], strict=True):
+        assert name.removesuffix(".png") in prompt

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from rasengan_xl.cli.console import LineBoard, ProgressBoard, console, progress_board
 from rasengan_xl.cli.verbs import say
+from rasengan_xl.comparison.examination import EXAMINE
 from rasengan_xl.comparison.execute import ComparisonEvent, run_comparison
 from rasengan_xl.comparison.layout import ComparisonFolder, subject_of
 from rasengan_xl.comparison.places import Place, ThisMachine, count
@@ -50,13 +51,13 @@ class Request:
 
 
 def show_comparison(request: Request, *, on: str, jobs: int | None, watch: bool) -> None:
-    """Run a comparison, show every run's progress, write the page; exit 1 if a run failed."""
+    """Run a comparison, show every run's progress, write the page; exit 1 if a run failed or could not draw."""
     from rasengan_xl.training.interruption import Stopped, stopping_at_once
 
     show_differences(request.settings)
     try:
         with stopping_at_once(), _watched(request.folder, watch=watch):
-            _carry_out(request, on, jobs)
+            all_drew = _carry_out(request, on, jobs)
     except Stopped as stop:
         begun = ComparisonFolder(request.folder).is_begun
         left = f"{request.folder} holds what was done so far" if begun else "nothing was written"
@@ -68,11 +69,13 @@ def show_comparison(request: Request, *, on: str, jobs: int | None, watch: bool)
     for sentence in filter(None, (answer.finding, answer.cost)):
         say(sentence.replace(NO_BREAK_SPACE, " "))
     say(f"The page is {page}")
-    if any(arm.failed for arm in comparison.arms if not request.only or arm.name in request.only):
+    asked = [arm for arm in comparison.arms if not request.only or arm.name in request.only]
+    if not all_drew or any(arm.failed for arm in asked):
         sys.exit(FAILED_STATUS)
 
 
-def _carry_out(request: Request, on: str, jobs: int | None) -> None:
+def _carry_out(request: Request, on: str, jobs: int | None) -> bool:
+    """Run the comparison; return whether all that were to draw did."""
     place = _find_place(on, jobs, request.settings)
     try:
         work = run_comparison(
@@ -84,7 +87,7 @@ def _carry_out(request: Request, on: str, jobs: int | None) -> None:
         )
         tracked = SeveralRuns(request.trackers, request.folder / "trackers")
         with progress_board() as board, closing(tracked), closing(work) as events:
-            _follow(events, board, request, tracked)
+            return _follow(events, board, request, tracked)
     finally:
         place.close()
 
@@ -94,12 +97,15 @@ def _follow(
     board: ProgressBoard | LineBoard,
     request: Request,
     tracked: SeveralRuns,
-) -> None:
-    """Show what happens until the end."""
-    resolve = cache(partial(_resolve, request))
+) -> bool:
+    """Show what happens until the end; return whether all that were to draw did."""
+    resolve, all_drew = cache(partial(_resolve, request)), True
     for event in events:
         for line in _show(event, board, resolve, tracked):
             board.say(line)
+        if isinstance(event, JobEnded) and event.reason and event.job.startswith(EXAMINE):
+            all_drew = False
+    return all_drew
 
 
 def _show(

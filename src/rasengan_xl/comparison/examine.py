@@ -25,7 +25,13 @@ from rasengan_xl.comparison.scoring import score_subjects
 from rasengan_xl.dataset.encoded import EncodedDataset, encode_dataset
 from rasengan_xl.errors import RasenganError
 from rasengan_xl.evaluation.base_losses import name_base_losses, recall_or_measure
-from rasengan_xl.evaluation.held_out import HeldOutTable, Losses, build_table, measure_losses
+from rasengan_xl.evaluation.held_out import (
+    HeldOutTable,
+    Losses,
+    build_table,
+    measure_losses,
+    reported_rows,
+)
 from rasengan_xl.generation.drawing import Drawing, Request, describe_drawing, list_requests
 from rasengan_xl.generation.pipeline import MemorySavings, adapted, load_pipeline
 from rasengan_xl.generation.png import save_picture
@@ -151,8 +157,8 @@ def _assign(order: Examine, dataset: EncodedDataset) -> Assignment:
     shown = describe_drawing(pictures, pictures.size or order.settings.dataset.resolution)
     steps = scoring.sampler_steps or pictures.sampler_steps
     judged = describe_drawing(pictures.model_copy(update={"sampler_steps": steps}), shown.size)
-    held_out = dataset.held_out_plan[order.settings.evaluation.tuning_pictures :]
-    captions = [planned.wordings[0] for planned in held_out[: scoring.pictures]]
+    rows = reported_rows(dataset.held_out.pictures, order.settings.evaluation.tuning_pictures)
+    captions = [dataset.held_out_plan[row].wordings[0] for row in rows[: scoring.pictures]]
     neutral = scoring.neutral_prompts if scoring.pictures else ()
     return Assignment(
         requests={

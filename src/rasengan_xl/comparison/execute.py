@@ -25,6 +25,7 @@ from rasengan_xl.comparison.sweep import (
     Sweep,
     Trial,
     choose_rates,
+    keep_failure,
     list_trials,
     settle_rates,
 )
@@ -88,7 +89,7 @@ def _carry_out(
     settings: ComparisonSettings, only: Collection[str], course: Course
 ) -> Generator[ComparisonEvent]:
     course.folder.begun_settings()  # refuses a folder that holds something else
-    trials = list_trials(settings, course.folder)
+    trials = list_trials(settings, course.folder, only)
     if not trials:
         plan_runs(settings, course.folder, only)  # refuses what was run with other settings
     yield from _prepare(settings, course)
@@ -128,7 +129,8 @@ def _prepare(settings: ComparisonSettings, course: Course) -> Generator[Comparis
 
 
 def _try_rates(trials: Sequence[Trial], course: Course) -> Generator[ComparisonEvent, None, Sweep]:
-    """Train every trial that is not finished, and choose each arm's learning rate."""
+    """Train every trial that is left to try, and choose each arm's learning rate."""
+    waiting = {trial.name: trial for trial in trials if trial.is_waiting}
     jobs = [
         Job(
             name=trial.name,
@@ -140,13 +142,13 @@ def _try_rates(trials: Sequence[Trial], course: Course) -> Generator[ComparisonE
             ),
             log=course.folder.log_file(trial.name),
         )
-        for trial in trials
-        if not (trial.folder.is_begun and trial.folder.is_finished)
+        for trial in waiting.values()
     ]
     failures: dict[str, str] = {}
     for event in carry_out_jobs(jobs, course.place) if jobs else ():
         if isinstance(event, JobEnded) and event.reason is not None:
             failures[event.job] = event.reason
+            keep_failure(waiting[event.job], event)
         yield event
     return choose_rates(list(trials), failures)
 

@@ -4,14 +4,14 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal
 
+from rasengan_xl.comparison.chosen_arms import refuse_unknown_arms
 from rasengan_xl.comparison.costs import KnownCost, recall_cost
 from rasengan_xl.comparison.facts import PreparedFacts
 from rasengan_xl.comparison.layout import ComparisonFolder
 from rasengan_xl.config.comparison import differences
 from rasengan_xl.config.comparison_settings import ComparisonSettings
 from rasengan_xl.config.settings import RunSettings
-from rasengan_xl.config.wording import closest
-from rasengan_xl.errors import OutputError, RecipeError
+from rasengan_xl.errors import OutputError
 from rasengan_xl.runs.folder import RunFolder, read_record
 from rasengan_xl.runs.records import DatasetFacts, ModelFacts
 
@@ -58,12 +58,7 @@ def plan_runs(
         RecipeError: `only` names no arm.
         OutputError: A run that lies here was made with other settings.
     """
-    for arm in only:
-        if arm not in settings.arms:
-            raise RecipeError(
-                f"--only {arm}: no such arm{closest(arm, settings.arms)}; there are "
-                f"{', '.join(settings.arms)}"
-            )
+    refuse_unknown_arms(only, settings.arms)
     return [
         _plan_run(arm, seed, settings.arms[arm], folder)
         for seed in settings.seeds

@@ -23,6 +23,7 @@ from rasengan_xl.evaluation.attributes import judge_attributes
 from rasengan_xl.evaluation.distances import find_nearest
 from rasengan_xl.evaluation.encoders import Encoder, clip_scores, find_encoder
 from rasengan_xl.evaluation.features import encode_pictures, encode_texts
+from rasengan_xl.evaluation.held_out import reported_rows
 from rasengan_xl.file_digests import file_digest
 from rasengan_xl.mini.reader.loading import READER_FOLDER, WEIGHTS_NAME, load_reader
 from rasengan_xl.runs.records import StageProgress
@@ -142,7 +143,9 @@ def _find_encoder(
 
 def _list_reference(bench: "Bench") -> Reference:
     settings = bench.order.settings
-    held_out = bench.dataset.held_out_plan[settings.evaluation.tuning_pictures :]
+    dataset, tuning = bench.dataset, settings.evaluation.tuning_pictures
+    rows = reported_rows(dataset.held_out.pictures, tuning)
+    held_out = [dataset.held_out_plan[row] for row in rows]
 
     def first_crops(planned: Sequence[PlannedPicture]) -> list[CropRequest]:
         return [CropRequest(p.picture, p.crops[0], settings.dataset.background) for p in planned]
