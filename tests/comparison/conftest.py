@@ -2,7 +2,7 @@ from contextlib import closing
 
 import pytest
 
-from rasengan_xl.comparison import process
+from rasengan_xl.comparison import probe, process
 from rasengan_xl.comparison.execute import run_comparison
 from rasengan_xl.comparison.layout import ComparisonFolder
 from rasengan_xl.comparison.orders import Train
@@ -15,6 +15,13 @@ from rasengan_xl.errors import RasenganError
 from rasengan_xl.mini.world.captions import write_caption
 from rasengan_xl.mini.world.portraits import draw_portrait
 from rasengan_xl.mini.world.scenes import draw_scene
+
+
+@pytest.fixture(autouse=True)
+def quick_probe(monkeypatch):
+    """Measure the device for a moment only."""
+    monkeypatch.setattr(probe, "SECONDS", 0.01)
+    monkeypatch.setitem(probe._SIDES, "cpu", 256)
 
 
 @pytest.fixture

@@ -51,7 +51,7 @@ class Request:
 
 
 def show_comparison(request: Request, *, on: str, jobs: int | None, watch: bool) -> None:
-    """Run a comparison, show every run's progress, write the page; exit 1 if a run failed or could not draw."""
+    """Run a comparison, show every run's progress, write the page; exit 1 if anything failed."""
     from rasengan_xl.training.interruption import Stopped, stopping_at_once
 
     show_differences(request.settings)

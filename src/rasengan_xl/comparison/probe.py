@@ -19,19 +19,14 @@ def recall_or_measure_peak(compute: Compute, known: Probe | None) -> Probe:
     return measure_peak(compute)
 
 
-def measure_peak(compute: Compute, seconds: float = SECONDS) -> Probe:
-    """Multiply square matrices for some seconds, and take the fastest product.
-
-    Args:
-        compute: On what, in which precision.
-        seconds: How long.
-    """
+def measure_peak(compute: Compute) -> Probe:
+    """Multiply square matrices for some seconds, and take the fastest product."""
     side = _SIDES[compute.device.type]
     matrix = torch.randn(side, side, device=compute.device).to(compute.dtype)
     product = torch.empty_like(matrix)
     torch.matmul(matrix, matrix, out=product)  # the first one chooses a kernel
     stopwatch, fastest, spent = Stopwatch(compute.device), float("inf"), 0.0
-    while spent < seconds:
+    while spent < SECONDS:
         stopwatch.start()
         torch.matmul(matrix, matrix, out=product)
         lap = stopwatch.lap()
