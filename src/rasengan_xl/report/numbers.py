@@ -23,6 +23,11 @@ def write_counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
+def list_names(names: Sequence[str]) -> str:
+    """Write names as a person would: a, b and c."""
+    return " and ".join((", ".join(names[:-1]), names[-1])) if len(names) > 1 else "".join(names)
+
+
 def write_sample(pictures: int, seeds: int) -> str:
     """Write what a figure is over: n = 64 pictures times 3 seeds; the base has no seeds."""
     parts = [write_counted(pictures, "picture")] if pictures else []
