@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from rasengan_xl.comparison.result import Comparison
-from rasengan_xl.report.charting import WIDE, label_axes, make_chart
+from rasengan_xl.report.charting import WIDE, draw_point, label_axes, make_chart
 from rasengan_xl.report.data_tables import DataTable
 from rasengan_xl.report.loss_curves import (
     ArmCurves,
@@ -22,7 +22,7 @@ from rasengan_xl.report.loss_curves import (
 )
 from rasengan_xl.report.numbers import write_counted, write_n
 from rasengan_xl.report.reading import LossHistory
-from rasengan_xl.report.svg import COLOURS, DASHES, SOFT, Chart, Size, colour_of, name_series
+from rasengan_xl.report.svg import SOFT, Chart, Size, colour_of, dash_of, name_series
 
 SHOWN_STEPS = 10
 """Steps whose losses stand in the table under the chart."""
@@ -56,7 +56,7 @@ def draw_losses(comparison: Comparison, histories: Mapping[str, LossHistory]) ->
     if on_the_way := gather_checkpoints(comparison):
         lead = (
             f"Over the first rows of the held-out table ({_count_entries(comparison)}), at each "
-            "checkpoint; standard errors are in tables/checkpoints.csv."
+            "checkpoint; bars are standard errors over pictures."
         )
         charts.append(_draw("held_out_loss_by_step", "Held-out loss on the way", on_the_way, lead))
     return charts
@@ -83,7 +83,13 @@ def _draw(key: str, title: str, curves: Sequence[ArmCurves], lead: str) -> Chart
         smooth(run, window) for arm in curves for run in (*arm.seeds.values(), arm.mean) if run
     ]
     nought: list[Losses] = [{0: 0.0}] if "difference" in key else []
-    *limits, leaves = find_range([*lines, *nought])
+    bars: list[Losses] = [
+        {step: arm.mean[step] + sign * error for step, error in arm.errors.items()}
+        for arm in curves
+        for sign in (-1, 1)
+        if arm.errors
+    ]
+    *limits, leaves = find_range([*lines, *bars, *nought])
     caption = f"{lead} {_describe_lines(curves, window)}"
     if leaves:
         caption += " A line that leaves the chart goes on above it."
@@ -148,10 +154,13 @@ def _draw_arm(axes: Axes, arm: ArmCurves, window: int) -> None:
             color=colour,
             linewidth=width,
             alpha=opacity,
-            linestyle=DASHES[arm.index % COLOURS] if opacity == 1 else "solid",
+            linestyle=dash_of(arm.index) if opacity == 1 else "solid",
             marker="o" if len(steps) == 1 else None,
         )
         line.set_gid(name_series(arm.index))
+    for step, error in arm.errors.items():
+        value = arm.mean[step]
+        draw_point(axes, arm.index, (step, step, step), (value, value - error, value + error))
 
 
 def _tabulate(key: str, title: str, curves: Sequence[ArmCurves], window: int) -> DataTable:

@@ -18,6 +18,8 @@ class LossHistory:
     losses: dict[int, float]
     left_out: int = 0
     """Lines that hold no finite loss, or were cut short when the run died."""
+    outside: bool = False
+    """Whether its folder is not within the comparison's, so that nothing was read."""
 
 
 class _StepLine(BaseModel):
@@ -52,7 +54,25 @@ def read_comparison(folder: Path) -> Comparison:
 
 def read_histories(comparison: Comparison, folder: Path) -> dict[str, LossHistory]:
     """Read the losses of every run, by its folder."""
-    return {run.run: read_losses(folder / run.run) for arm in comparison.arms for run in arm.runs}
+    return {
+        run.run: read_losses(folder / run.run)
+        if lies_within(folder, run.run)
+        else LossHistory(losses={}, outside=True)
+        for arm in comparison.arms
+        for run in arm.runs
+    }
+
+
+def lies_within(folder: Path, path: str) -> bool:
+    """Tell whether a path that a comparison names leads to a place in its own folder.
+
+    One from another machine could name any file of this one; its text or picture would then be in
+    a page that is shown around.
+    """
+    try:
+        return (folder / path).resolve().is_relative_to(folder.resolve())
+    except (OSError, RuntimeError, ValueError):  # a circle of links, or no path at all
+        return False
 
 
 def read_losses(run: Path) -> LossHistory:

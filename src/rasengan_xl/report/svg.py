@@ -15,7 +15,9 @@ from matplotlib.figure import Figure
 from rasengan_xl.report.data_tables import DataTable
 
 COLOURS = 8
-"""Arms beyond these share a colour with an earlier one; see `page.css`."""
+"""Arms beyond these share a colour with an earlier one, but no shape; see `page.css`."""
+PLACES_APART = 3
+"""How far the shapes of arms of one colour are apart."""
 INK, SOFT, LINE, PAPER = "#0b0b01", "#0b0b02", "#0b0b03", "#0b0b04"
 """Stand for colours of the page until the drawing is SVG; no drawing uses them as colours."""
 MARKERS = "os^DvPX*"
@@ -82,6 +84,8 @@ class Size:
 
     width: int
     height: int
+    phone_height: int | None = None
+    """Of the drawing that takes its place on a phone."""
 
     @property
     def narrow(self) -> bool:
@@ -95,6 +99,25 @@ Draw = Callable[[Figure, Size], None]
 def colour_of(index: int) -> str:
     """Return what stands for the colour of an arm, by its place among the arms."""
     return f"#0a0a{index % COLOURS:02x}"
+
+
+def marker_of(index: int) -> str:
+    """Return the shape of an arm; no two of the first 64 have shape and colour in common."""
+    return MARKERS[_shape(index)]
+
+
+def marker_size_of(index: int) -> float:
+    """Return the size of an arm's shape."""
+    return MARKER_SIZES[_shape(index)]
+
+
+def dash_of(index: int) -> tuple[int, tuple[float, ...]]:
+    """Return how the lines of an arm are broken."""
+    return DASHES[_shape(index)]
+
+
+def _shape(index: int) -> int:
+    return (index + PLACES_APART * (index // COLOURS)) % COLOURS
 
 
 def name_series(index: int) -> str:

@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterator
 from rasengan_xl.comparison.evidence import Evidence, Subject
 from rasengan_xl.comparison.facts import DrawingTime
 from rasengan_xl.comparison.measures.sampling import Measured, Timed, Title, over_runs
-from rasengan_xl.evaluation.records import Direction
 from rasengan_xl.runs.records import SecondsPerStep
 
 _Value = Callable[[Subject], float | None]
@@ -50,9 +49,9 @@ def _rates(evidence: Evidence) -> Iterator[Measured]:
             peak_share,
         ),
     )
-    direction: Direction = "higher"
     for key, label, unit, note, value in rates:
-        title = Title(key=key, label=label, unit=unit, note=note, direction=direction, group="cost")
+        # Seconds per step said over again, or a property of the device: no further verdict.
+        title = Title(key=key, label=label, unit=unit, note=note, direction="neither", group="cost")
         yield from over_runs(title, evidence, value)
 
 
