@@ -39,8 +39,8 @@ def _describe(comparison: Comparison, cost: Measure, *, is_time: bool) -> str:
     thing = "training time" if is_time else _name_memory(comparison)
     if len(cheapest) == len(by_value):
         if _is_alike(most, least):
-            return f"all arms are within 1\N{NO-BREAK SPACE}% of each other in {thing}"
-        return f"no arm could be told from the cheapest in {thing}"
+            return f"in {thing} all arms are within 1\N{NO-BREAK SPACE}% of each other"
+        return f"in {thing} no arm could be told from the one that takes the least"
     named = [name for name in cost.arms if name in cheapest]
     few = _write_range([cost.arms[name] for name in cheapest], cost)
     times = write_times(most.value / least.value)
