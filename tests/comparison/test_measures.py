@@ -11,7 +11,7 @@ from rasengan_xl.runs.records import RunSummary, SecondsPerStep
 def draw_features(seed: int) -> dict[str, dict[str, np.ndarray]]:
     random = np.random.default_rng(seed)
     return {
-        "clip": {kind: random.normal(size=(6, 4)) for kind in ("scored", "neutral", "held_out")}
+        "clip": {kind: random.normal(size=(16, 4)) for kind in ("scored", "neutral", "held_out")}
     }
 
 

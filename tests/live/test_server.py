@@ -180,7 +180,9 @@ def test_a_picture_comes_whole(port, folder):
     assert answer.partition(b"\r\n\r\n")[2] == (folder / "drawn/base/shown/000.png").read_bytes()
 
 
-@pytest.mark.parametrize("host", [b"127.0.0.1", b"localhost", b"LOCALHOST", b"Localhost:9000", b"127.0.0.1:80"])
+@pytest.mark.parametrize(
+    "host", [b"127.0.0.1", b"localhost", b"LOCALHOST", b"Localhost:9000", b"127.0.0.1:80"]
+)
 def test_this_machine_is_answered_by_any_of_its_names(port, host):
     assert status(get(port, b"/notes.txt", host)) == 200
 

@@ -149,7 +149,7 @@ def test_one_seed_is_said_to_prove_nothing(tmp_path):
     check_page(page)
     assert "One training seed cannot tell a method from its luck" in page
     assert "No pair of arms is judged" in page
-    assert 'class="figures verdicts"' not in page
+    assert 'class="figures verdicts' not in page
     assert 'class="seeds"' not in page
 
 
@@ -211,6 +211,17 @@ def test_pictures_and_runs_outside_the_folder_are_not_read(folder):
     (folder / "comparison.json").write_text(json.dumps(comparison))
     page = page_of(folder)
     assert "../secret/picture.png is not within the comparison&#39;s folder" in page
+    assert "lora, seed 0: losses not read." in page
+    assert "7.25" not in (folder / "tables/training_loss.csv").read_text()
+
+
+def test_losses_behind_a_link_to_elsewhere_are_not_read(folder):
+    secret = folder.parent / "secret.jsonl"
+    secret.write_text('{"step": 1, "loss": 7.25}\n')
+    steps = folder / "arms/lora/seed-0/steps.jsonl"
+    steps.unlink()
+    steps.symlink_to(secret)
+    assert "lora, seed 0: losses not read." in page_of(folder)
     assert "7.25" not in (folder / "tables/training_loss.csv").read_text()
 
 

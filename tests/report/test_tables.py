@@ -153,6 +153,8 @@ def test_quartiles_have_the_decimals_of_their_median():
     timed = found.model_copy(update={"p25": 0.08546, "p75": 0.09681, "timed": 315})
     cell = write_cell(timed)
     assert (cell.value, cell.within) == ("0.08842", "quartiles 0.08546 to 0.09681 of 315 steps")
+    unsure = write_cell(timed.model_copy(update={"low": 0.04, "high": 0.14, "seeds": 3}))
+    assert (unsure.value, unsure.within) == ("0.09", "quartiles 0.085 to 0.097 of 315 steps")
 
 
 def test_what_was_timed_without_a_seed_says_how_many():

@@ -2,9 +2,11 @@
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
 
 from rasengan_xl.comparison.result import Comparison
 from rasengan_xl.report.numbers import write_count, write_counted
+from rasengan_xl.report.reading import has_own_losses
 from rasengan_xl.report.sameness import find_broken_seeds
 
 
@@ -62,6 +64,20 @@ def list_incidents(comparison: Comparison) -> list[Incident]:
     ]
     notes = [Incident(what="Note", why=note) for note in comparison.notes]
     return [*broken, *failed, *missing, *retried, *absent, *notes]
+
+
+def list_outside(comparison: Comparison, folder: Path) -> list[Incident]:
+    """List the runs whose losses were not read, since they are not in the comparison's folder."""
+    return [
+        Incident(
+            what=f"{arm.name}, seed {run.seed}: losses not read",
+            why=f"{run.run} is not within the comparison's folder.",
+            alarm=True,
+        )
+        for arm in comparison.arms
+        for run in arm.runs
+        if not has_own_losses(folder, run.run)
+    ]
 
 
 def describe_progress(comparison: Comparison) -> str:

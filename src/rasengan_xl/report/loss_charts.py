@@ -24,6 +24,8 @@ from rasengan_xl.report.numbers import write_counted, write_n
 from rasengan_xl.report.reading import LossHistory
 from rasengan_xl.report.svg import SOFT, Chart, Size, colour_of, dash_of, name_series
 
+_BAR_GAP = 0.008
+"""Between bars of two arms at one step, as a part of the longest run."""
 SHOWN_STEPS = 10
 """Steps whose losses stand in the table under the chart."""
 
@@ -56,7 +58,8 @@ def draw_losses(comparison: Comparison, histories: Mapping[str, LossHistory]) ->
     if on_the_way := gather_checkpoints(comparison):
         lead = (
             f"Over the first rows of the held-out table ({_count_entries(comparison)}), at each "
-            "checkpoint; bars are standard errors over pictures."
+            "checkpoint; bars are standard errors over pictures, set apart "
+            "sideways to be read."
         )
         charts.append(_draw("held_out_loss_by_step", "Held-out loss on the way", on_the_way, lead))
     return charts
@@ -116,8 +119,9 @@ def _fill(
     low, high = limits
     if low < 0 < high:
         axes.axhline(0, color=SOFT, linewidth=1.4)
-    for arm in curves:
+    for order, arm in enumerate(curves):
         _draw_arm(axes, arm, window)
+        _draw_errors(axes, arm, order - (len(curves) - 1) / 2)
     label_axes(axes, "optimizer step", y_label, narrow=size.narrow)
     axes.xaxis.set_major_locator(MaxNLocator(4 if size.narrow else 8, integer=True))
     axes.margins(x=0.015)
@@ -158,9 +162,14 @@ def _draw_arm(axes: Axes, arm: ArmCurves, window: int) -> None:
             marker="o" if len(steps) == 1 else None,
         )
         line.set_gid(name_series(arm.index))
+
+
+def _draw_errors(axes: Axes, arm: ArmCurves, order: float) -> None:
+    """Mark the points of the mean, set apart sideways by order so that bars can be read."""
+    shift = order * max(arm.errors, default=0) * _BAR_GAP
     for step, error in arm.errors.items():
-        value = arm.mean[step]
-        draw_point(axes, arm.index, (step, step, step), (value, value - error, value + error))
+        value, x = arm.mean[step], step + shift
+        draw_point(axes, arm.index, (x, x, x), (value, value - error, value + error))
 
 
 def _tabulate(key: str, title: str, curves: Sequence[ArmCurves], window: int) -> DataTable:

@@ -1,6 +1,6 @@
 """The table of measures: base and arms, each figure with its interval and its n."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from rasengan_xl.config.comparison_settings import BASE
@@ -73,6 +73,11 @@ class Row:
     direction: str
     cells: dict[str, Cell]
 
+    @property
+    def said(self) -> tuple[str, ...]:
+        """Return what all cells say alike, and need not repeat."""
+        return _find_alike(self.cells.items())
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Group:
@@ -105,16 +110,24 @@ def is_detail(measure: Measure) -> bool:
 
 
 def _make_group(title: str, rows: list[Row]) -> Group:
-    """Find what all cells say alike; the base has no seeds, and may say otherwise."""
-    all_cells = [cell for row in rows for cell in row.cells.values()]
-    of_arms = [cell for row in rows for name, cell in row.cells.items() if name != BASE]
-    alike: list[str] = []
-    if {cell.interval for cell in all_cells} == {NOT_REPEATED}:
-        alike.append(NOT_REPEATED)
+    cells = [pair for row in rows for pair in row.cells.items()]
+    return Group(title=title, rows=rows, said=_find_alike(cells))
+
+
+def _find_alike(cells: Iterable[tuple[str, Cell]]) -> tuple[str, ...]:
+    """Return what all cells say alike; the base has no seeds, and may say otherwise.
+
+    Args:
+        cells: With the name of their column.
+    """
+    named = list(cells)
+    of_arms = [cell for name, cell in named if name != BASE]
+    intervals = {cell.interval for _, cell in named}
     samples = {cell.sample for cell in of_arms}
-    if len(of_arms) > 1 and len(samples) == 1:
-        alike += samples
-    return Group(title=title, rows=rows, said=tuple(alike))
+    return (
+        *(intervals if intervals == {NOT_REPEATED} else ()),
+        *(samples if len(of_arms) > 1 and len(samples) == 1 else ()),
+    )
 
 
 def make_row(measure: Measure) -> Row:
@@ -165,10 +178,13 @@ def _write_interval(estimate: Estimate) -> str:
 
 
 def _write_quartiles(estimate: Estimate, timed: str) -> str:
-    """Write quartiles to the decimals of the median that they belong to."""
+    """Write quartiles to the decimals of their median, or to more if they would look alike."""
     if estimate.p25 is None or estimate.p75 is None:
         return ""
-    decimals = choose_decimals(estimate.value, half_width(estimate.low, estimate.high))
+    decimals = max(
+        choose_decimals(estimate.value, half_width(estimate.low, estimate.high)),
+        choose_decimals(estimate.value, half_width(estimate.p25, estimate.p75)),
+    )
     low, high = (write_at(end, decimals) for end in (estimate.p25, estimate.p75))
     # Of what was timed without a training seed, the sample says how many.
     of = f" of {write_counted(estimate.timed, timed)}" if estimate.seeds else ""

@@ -5,7 +5,12 @@ from pathlib import Path
 from typing import Any
 
 from rasengan_xl.comparison.result import Comparison
-from rasengan_xl.report.accounts import describe_comparison, describe_progress, list_incidents
+from rasengan_xl.report.accounts import (
+    describe_comparison,
+    describe_progress,
+    list_incidents,
+    list_outside,
+)
 from rasengan_xl.report.answer import write_answer
 from rasengan_xl.report.arms import find_primary, place_arms
 from rasengan_xl.report.data_tables import DataTable, write_tables
@@ -105,7 +110,7 @@ def render_page(comparison: Comparison, charts: Mapping[str, list[Chart]], folde
         comparison=comparison,
         charts=charts,
         **_collect_evidence(comparison, folder),
-        **_collect_conditions(comparison),
+        **_collect_conditions(comparison, folder),
     )
 
 
@@ -137,8 +142,8 @@ def _collect_evidence(comparison: Comparison, folder: Path) -> dict[str, Any]:
     }
 
 
-def _collect_conditions(comparison: Comparison) -> dict[str, Any]:
-    incidents = list_incidents(comparison)
+def _collect_conditions(comparison: Comparison, folder: Path) -> dict[str, Any]:
+    incidents = [*list_outside(comparison, folder), *list_incidents(comparison)]
     return {
         "differences": list_differences(comparison.arms),
         "shared": group_shared(comparison.arms),

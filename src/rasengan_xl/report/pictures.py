@@ -138,7 +138,7 @@ def embed_picture(
         seed: Training seed of the run that drew it.
         longest_side: In pixels; a larger one is made smaller.
     """
-    if not lies_within(folder, path):
+    if not lies_within(folder, folder / path):
         return Picture(seed=seed, reason=f"{path} is not within the comparison's folder")
     try:
         content = (folder / path).read_bytes()

@@ -18,8 +18,6 @@ class LossHistory:
     losses: dict[int, float]
     left_out: int = 0
     """Lines that hold no finite loss, or were cut short when the run died."""
-    outside: bool = False
-    """Whether its folder is not within the comparison's, so that nothing was read."""
 
 
 class _StepLine(BaseModel):
@@ -54,23 +52,26 @@ def read_comparison(folder: Path) -> Comparison:
 
 def read_histories(comparison: Comparison, folder: Path) -> dict[str, LossHistory]:
     """Read the losses of every run, by its folder."""
+    runs = (run.run for arm in comparison.arms for run in arm.runs)
     return {
-        run.run: read_losses(folder / run.run)
-        if lies_within(folder, run.run)
-        else LossHistory(losses={}, outside=True)
-        for arm in comparison.arms
-        for run in arm.runs
+        run: read_losses(folder / run) if has_own_losses(folder, run) else LossHistory(losses={})
+        for run in runs
     }
 
 
-def lies_within(folder: Path, path: str) -> bool:
-    """Tell whether a path that a comparison names leads to a place in its own folder.
+def has_own_losses(folder: Path, run: str) -> bool:
+    """Tell whether the losses of a run lie within the folder of its comparison."""
+    return lies_within(folder, RunFolder(folder / run).steps_file)
 
-    One from another machine could name any file of this one; its text or picture would then be in
+
+def lies_within(folder: Path, file: Path) -> bool:
+    """Tell whether a file that a comparison names lies in its own folder, links followed.
+
+    A comparison from elsewhere could name any file of this machine; what it holds would then be in
     a page that is shown around.
     """
     try:
-        return (folder / path).resolve().is_relative_to(folder.resolve())
+        return file.resolve().is_relative_to(folder.resolve())
     except (OSError, RuntimeError, ValueError):  # a circle of links, or no path at all
         return False
 

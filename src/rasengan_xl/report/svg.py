@@ -16,8 +16,6 @@ from rasengan_xl.report.data_tables import DataTable
 
 COLOURS = 8
 """Arms beyond these share a colour with an earlier one, but no shape; see `page.css`."""
-PLACES_APART = 3
-"""How far the shapes of arms of one colour are apart."""
 INK, SOFT, LINE, PAPER = "#0b0b01", "#0b0b02", "#0b0b03", "#0b0b04"
 """Stand for colours of the page until the drawing is SVG; no drawing uses them as colours."""
 MARKERS = "os^DvPX*"
@@ -61,6 +59,7 @@ _STYLE: dict[Any, Any] = {
     "figure.dpi": 72,
     "figure.constrained_layout.use": True,
 }
+_SHAPES_APART = 3
 _VARIABLES = {INK: "--ink", SOFT: "--soft", LINE: "--line", PAPER: "--paper"}
 
 
@@ -101,23 +100,24 @@ def colour_of(index: int) -> str:
     return f"#0a0a{index % COLOURS:02x}"
 
 
+def shape_of(index: int) -> int:
+    """Return which shape an arm has; no two of the first 64 arms have it and colour in common."""
+    return (index + _SHAPES_APART * (index // COLOURS)) % COLOURS
+
+
 def marker_of(index: int) -> str:
-    """Return the shape of an arm; no two of the first 64 have shape and colour in common."""
-    return MARKERS[_shape(index)]
+    """Return the mark of an arm."""
+    return MARKERS[shape_of(index)]
 
 
 def marker_size_of(index: int) -> float:
-    """Return the size of an arm's shape."""
-    return MARKER_SIZES[_shape(index)]
+    """Return the size of an arm's mark."""
+    return MARKER_SIZES[shape_of(index)]
 
 
 def dash_of(index: int) -> tuple[int, tuple[float, ...]]:
     """Return how the lines of an arm are broken."""
-    return DASHES[_shape(index)]
-
-
-def _shape(index: int) -> int:
-    return (index + PLACES_APART * (index // COLOURS)) % COLOURS
+    return DASHES[shape_of(index)]
 
 
 def name_series(index: int) -> str:

@@ -64,8 +64,10 @@ def over_pictures(
         rows = {s.seed: values for s in subjects if (values := values_of(s)) is not None}
         return sample_rows(rows)
 
-    of_base = None if base is None else lambda _: sample_rows(base)
-    yield from by_arm(title, evidence, sample, of_base)
+    def sample_base(_: list[Subject]) -> Sampled | None:
+        return sample_rows(base or {})
+
+    yield from by_arm(title, evidence, sample, None if base is None else sample_base)
 
 
 class Timed(Protocol):
