@@ -97,7 +97,7 @@ def test_a_pair_that_was_not_judged_has_a_mark_of_its_own():
     tied = draw_verdicts(build_comparison(*arms, verdicts=[build_verdict("lora", "dora", 0.0)]))
     assert chart is not None
     assert tied is not None
-    assert chart.caption.endswith("A cross, that it was not judged.")
+    assert chart.caption.endswith("A cross says that a pair was not judged.")
     assert "over pictures alone" in chart.caption
     assert "cross" not in tied.caption
     assert "var(--arm-" not in chart.wide

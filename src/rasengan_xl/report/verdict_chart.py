@@ -30,7 +30,7 @@ _LONGEST_NAME, _LONGEST_NAME_ON_PHONE = 28, 14
 _MEANINGS = {
     "told": "A filled mark has the colour and shape of the better arm",
     "no detectable difference": "a hollow one says that the pair was not told apart",
-    "not judged": "a cross, that it was not judged",
+    "not judged": "a cross says that a pair was not judged",
 }
 
 
