@@ -60,5 +60,26 @@ def test_over_several_seeds_there_is_an_interval(course):
     assert (stood.seeds, stood.n) == (3, 32)
 
 
+def test_only_seeds_that_every_arm_finished_count(course):
+    fast = {seed: course(0.5, 10, {10: 0.3}) for seed in (0, 1)}
+    slow = {1: course(1.0, 10, {5: 0.4, 10: 0.2}), 2: course(9.0, 10, {5: 0.9, 10: 0.9})}
+    stood = stand_at_equal_time({"fast": fast, "slow": slow, "never": {}})
+    assert stood.seconds == pytest.approx(5.0)
+    assert [arm.seeds for arm in stood.arms.values()] == [1, 1]
+    assert stood.arms["slow"].loss == pytest.approx(0.4)
+    assert "NF4" in stood.note
+
+
+def test_an_arm_without_a_checkpoint_for_each_seed_is_left_out(course):
+    fast = {seed: course(0.5, 10, {10: 0.3}) for seed in (0, 1)}
+    slow = {0: course(1.0, 10, {5: 0.4, 10: 0.2}), 1: course(1.0, 10, {8: 0.4, 10: 0.2})}
+    assert set(stand_at_equal_time({"fast": fast, "slow": slow}).arms) == {"fast"}
+
+
+def test_arms_that_share_no_seed_are_not_set_beside_each_other(course):
+    runs = {"a": {0: course(0.5, 4, {4: 0.1})}, "b": {1: course(0.5, 4, {4: 0.1})}}
+    assert stand_at_equal_time(runs) is None
+
+
 def test_one_arm_alone_is_not_set_beside_anything(course):
     assert stand_at_equal_time({"only": {0: course(0.5, 4, {4: 0.1})}}) is None

@@ -4,12 +4,16 @@ import shutil
 import pytest
 from PIL import Image
 
+from rasengan_xl.comparison import examine
 from rasengan_xl.comparison.execute import run_comparison
+from rasengan_xl.comparison.lock import claim_alone
 from rasengan_xl.comparison.orders import Examine
 from rasengan_xl.comparison.result import RESULT_FILE, Comparison
 from rasengan_xl.comparison.side_by_side import JobEnded, JobRetried
-from rasengan_xl.errors import OutputError, RasenganError, RecipeError
+from rasengan_xl.errors import DivergedError, OutputError, RasenganError, RecipeError
 from rasengan_xl.report.page import write_report
+
+from ..evaluation.tiny_encoders import write_clip, write_dino
 
 LORA, NF4 = {}, {"adapter": {"base_precision": "nf4"}}
 WILD = {"training": {"learning_rate": 1e30, "max_gradient_norm": 1e30}}
@@ -76,6 +80,8 @@ def test_every_arm_is_trained_with_every_seed_and_measured_over_both(comparison,
     assert loss.arms["lora"].low < loss.arms["lora"].value < loss.arms["lora"].high
     assert by_key["cmmd_reader"].arms["nf4"].pictures == 8
     assert by_key["caption_fidelity"].base.seeds == 0
+    shares = [e for m in result.measures if m.group == "captions" for e in m.arms.values()]
+    assert all(0 <= e.low <= e.value <= e.high <= 1 for e in shares if e.low is not None)
     assert result.primary == "held_out_loss"
     pairs = [(v.first, v.second) for v in result.verdicts if v.measure == "held_out_loss"]
     assert pairs == [("lora", "nf4")]
@@ -194,22 +200,120 @@ def test_only_the_named_arms_are_trained_and_the_others_are_missing(comparison, 
 def test_pictures_that_were_drawn_are_not_drawn_again_when_judging_broke_off(
     comparison, folder, place, monkeypatch
 ):
-    from rasengan_xl.comparison import examine
-
     def break_off(*_):
         raise RasenganError("no more")
         yield
 
     with monkeypatch.context() as patch:
         patch.setattr(examine, "score_subjects", break_off)
-        with pytest.raises(RasenganError, match="could not be drawn: no more"):
-            run(comparison({"lora": LORA}), folder, place)
+        events = run(comparison({"lora": LORA}), folder, place)
+    assert outcomes(events)["draw and judge"] == "no more"
+    result = read(folder)
+    assert any("no more" in note for note in result.notes)
+    assert [m.key for m in result.measures if m.group == "loss"] == ["held_out_loss"]
     drawn = folder.drawn("lora/seed-0").picture_file("scored", 0)
     before = drawn.stat().st_mtime_ns
-    assert read(folder).status == "running"
     run(comparison({"lora": LORA}), folder, place)
     assert drawn.stat().st_mtime_ns == before
+    assert "style_share" in {m.key for m in read(folder).measures}
+
+
+def test_one_that_cannot_draw_does_not_keep_the_others_from_it(
+    comparison, folder, place, monkeypatch
+):
+    drawn = examine.draw_timed
+
+    def fail_for_lora(pipeline, requests, drawing):
+        if getattr(pipeline.unet, "peft_config", None):  # an adapter is on
+            raise DivergedError("a picture came out not finite")
+        return drawn(pipeline, requests, drawing)
+
+    settings = comparison({"lora": LORA, "dora": {"adapter": {"decompose": True}}})
+    with monkeypatch.context() as patch:
+        patch.setattr(examine, "draw_timed", fail_for_lora)
+        events = run(settings, folder, place)
+    reason = outcomes(events)["draw and judge"]
+    assert reason.startswith("lora/seed-0: a picture came out not finite; dora/seed-0: ")
+    result = read(folder)
+    assert result.status == "finished"
+    loss = next(m for m in result.measures if m.key == "held_out_loss")
+    assert set(loss.arms) == {"lora", "dora"}
+    assert not any(m.group == "captions" for m in result.measures)
+    run(settings, folder, place)
+    assert {m.group for m in read(folder).measures} == {"loss", "pictures", "captions", "cost"}
+
+
+def test_encoders_that_are_not_asked_any_more_have_no_say(comparison, folder, place, tmp_path):
+    write_dino(tmp_path / "dino")
+    both = {"encoders": ["dino", "reader"], "dino": str(tmp_path / "dino")}
+    run(comparison({"lora": LORA}, scoring=both), folder, place)
+    assert "cmmd_dino" in {m.key for m in read(folder).measures}
+    shown = folder.drawn("base").picture_file("shown", 0)
+    before = shown.stat().st_mtime_ns
+    run(comparison({"lora": LORA}), folder, place)
+    keys = {m.key for m in read(folder).measures}
+    assert "cmmd_dino" not in keys
+    assert "cmmd_reader" in keys
+    assert shown.stat().st_mtime_ns == before, "other judges need no other pictures"
+    assert not folder.drawn("base").features_file("dino").exists()
+
+
+def test_an_encoder_that_could_not_be_had_is_tried_again(comparison, folder, place, tmp_path):
+    scoring = {"encoders": ["dino"], "dino": str(tmp_path / "dino")}
+    run(comparison({"lora": LORA}, scoring=scoring), folder, place)
+    assert read(folder).encoders[0].absent is not None
+    write_dino(tmp_path / "dino")
+    run(comparison({"lora": LORA}, scoring=scoring), folder, place)
+    assert read(folder).encoders[0].absent is None
+    assert "cmmd_dino" in {m.key for m in read(folder).measures}
+
+
+def test_a_clip_judges_captions_too(comparison, folder, place, tmp_path):
+    write_clip(tmp_path / "clip")
+    scoring = {"encoders": ["clip"], "clip": str(tmp_path / "clip")}
+    run(comparison({"lora": LORA}, scoring=scoring), folder, place)
+    by_key = {m.key: m for m in read(folder).measures}
+    assert by_key["clip_score"].arms["lora"].pictures == 8
+    assert {"cmmd_clip", "kid_clip", "drift_clip", "nearest_training"} <= set(by_key)
+
+
+def test_runs_on_a_dataset_that_has_changed_are_not_set_beside_others(
+    comparison, folder, place, portraits, tmp_path
+):
+    pictures = tmp_path / "pictures"
+    shutil.copytree(portraits, pictures)
+    source = {"dataset": {"source": str(pictures), "held_out_minimum": 9}}
+    run(comparison({"lora": source}), folder, place)
+    (pictures / "00.txt").write_text("a cat")
+    with pytest.raises(OutputError, match=r"arms/lora/seed-0: the dataset .* has changed"):
+        run(comparison({"lora": source}, seeds=[0, 1]), folder, place)
+
+
+def test_two_commands_do_not_work_in_one_folder(comparison, folder, place):
+    with (
+        claim_alone(folder.root),
+        pytest.raises(OutputError, match="another process is at work there"),
+    ):
+        run(comparison({"lora": LORA}), folder, place)
+
+
+def test_a_command_killed_before_it_had_kept_its_settings_leaves_no_obstacle(
+    comparison, folder, place
+):
+    folder.prepared_file.parent.mkdir(parents=True)
+    folder.prepared_file.write_text("{}")
+    folder.logs_folder.mkdir()
+    run(comparison({"lora": LORA}), folder, place)
     assert read(folder).status == "finished"
+
+
+def test_all_runs_may_fail_and_the_comparison_says_so(comparison, folder, place):
+    run(comparison({"lora": LORA}), folder, place)
+    run(comparison({"wild": WILD}), folder, place)
+    result = read(folder)
+    assert [run.status for arm in result.arms for run in arm.runs] == ["failed"]
+    assert result.measures == []
+    assert result.strata == []
 
 
 def test_other_pictures_are_drawn_anew_without_training_again(comparison, folder, place):
@@ -258,6 +362,15 @@ def test_a_device_is_measured_once_however_often_the_comparison_goes_on(comparis
     probe = read(folder).probe
     run(comparison({"lora": LORA}, seeds=[0, 1]), folder, place)
     assert read(folder).probe == probe
+
+
+def test_another_device_is_measured_anew(comparison, folder, place):
+    run(comparison({"lora": LORA}), folder, place)
+    facts = json.loads(folder.prepared_file.read_text())
+    facts["probe"]["device_name"] = "another"
+    folder.prepared_file.write_text(json.dumps(facts))
+    run(comparison({"lora": LORA}), folder, place)
+    assert read(folder).probe.device_name != "another"
 
 
 def test_an_encoder_that_cannot_be_had_leaves_its_columns_out_and_says_so(

@@ -45,6 +45,7 @@ def build_subject(arm: str, seed: int | None, draw: int) -> Subject:
         quantized=False,
         pictures_per_step=4,
         facts=None,
+        machine=None,
         summary=build_summary(seed) if seed is not None else None,
         table=None,
         examined=None,

@@ -1,11 +1,14 @@
 import io
+import subprocess
+import sys
 import tarfile
+from pathlib import Path
 
 import pytest
 
 from rasengan_xl.comparison import parcels
 from rasengan_xl.comparison.parcels import pack, unpack, unpack_in_place
-from rasengan_xl.errors import DamagedFileError
+from rasengan_xl.errors import DamagedFileError, UnwritableError
 
 
 @pytest.fixture
@@ -76,3 +79,57 @@ def test_a_large_folder_comes_in_pieces(tmp_path, monkeypatch):
     pieces = list(pack(tmp_path, ["file"]))
     assert len(pieces) > 5
     assert {len(piece) for piece in pieces[:-1]} == {1000}
+
+
+def test_what_arrived_is_named(packed, tmp_path):
+    assert unpack_in_place(packed, tmp_path / "here", ["absent", "arms/lora"]) == ("arms/lora",)
+
+
+def test_where_a_folder_cannot_be_replaced_the_old_one_comes_back(packed, tmp_path, monkeypatch):
+    run = tmp_path / "here" / "arms" / "lora"
+    run.mkdir(parents=True)
+    (run / "old").touch()
+    rename = Path.rename
+
+    def refuse(self, target):
+        if self.name == "lora" and "new" in self.parts:
+            raise PermissionError(13, "Permission denied")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", refuse)
+    with pytest.raises(UnwritableError, match="cannot be written: Permission denied"):
+        unpack_in_place(packed, tmp_path / "here", ["arms/lora"])
+    assert [file.name for file in run.iterdir()] == ["old"]
+    assert [file.name for file in (tmp_path / "here").iterdir()] == ["arms"]
+
+
+KILLED = """
+import io, os, sys
+from pathlib import Path
+from rasengan_xl.comparison.parcels import unpack_in_place
+
+def rename(self, target, rename=Path.rename):
+    if self.name == sys.argv[2] and "new" in self.parts:
+        os._exit(9)
+    return rename(self, target)
+
+Path.rename = rename
+unpack_in_place(io.BytesIO(sys.stdin.buffer.read()), Path(sys.argv[1]), ["a", "b"])
+"""
+
+
+def test_what_a_killed_process_left_is_put_right_by_the_next(packed, tmp_path):
+    for name in "ab":
+        (tmp_path / "there" / name).mkdir()
+        (tmp_path / "there" / name / "new").touch()
+        (tmp_path / "here" / name).mkdir(parents=True)
+        (tmp_path / "here" / name / "old").touch()
+    sent = b"".join(pack(tmp_path / "there", ["a", "b"]))
+    command = (sys.executable, "-c", KILLED, str(tmp_path / "here"), "b")
+    killed = subprocess.run(command, input=sent, capture_output=True, check=False)
+    assert killed.returncode == 9, killed.stderr
+    assert not (tmp_path / "here" / "b").exists()
+    unpack_in_place(packed, tmp_path / "here", ["arms/lora"])
+    assert (tmp_path / "here" / "a" / "new").exists()
+    assert (tmp_path / "here" / "b" / "old").exists()
+    assert sorted(file.name for file in (tmp_path / "here").iterdir()) == ["a", "arms", "b"]

@@ -6,9 +6,11 @@ import time
 from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from rasengan_xl.comparison import ray_place as ray_place_module
 from rasengan_xl.comparison.orders import Prepare, Train
 from rasengan_xl.comparison.ray_place import RayPlace
 from rasengan_xl.comparison.side_by_side import (
@@ -190,6 +192,69 @@ def test_closing_saves_the_run_and_brings_it_back(ray_place, settings, tmp_path)
     assert list(run.checkpoints())
     wait_until(lambda: not training_processes())
     assert not any(thread.name.startswith("slot") for thread in threading.enumerate())
+
+
+class RayHere:
+    """Stands in for Ray: what would be far is in this process, and answers are what they are."""
+
+    class exceptions:  # noqa: N801 - so Ray calls them
+        class RayError(Exception):
+            pass
+
+        class RayTaskError(RayError):
+            pass
+
+    def is_initialized(self):
+        return True
+
+    def cluster_resources(self):
+        return {"CPU": 1.0}
+
+    def remote(self, **_):
+        return lambda kind: SimpleNamespace(remote=lambda: Far(kind()))
+
+    def wait(self, answers, timeout):
+        return answers, []
+
+    def get(self, answer):
+        return answer
+
+    def kill(self, _):
+        pass
+
+
+class Far:
+    def __init__(self, near):
+        self._near = near
+
+    def __getattr__(self, name):
+        return SimpleNamespace(remote=getattr(self._near, name))
+
+
+@pytest.fixture
+def ray_here(monkeypatch):
+    monkeypatch.setattr(ray_place_module, "_import_ray", RayHere)
+    return RayPlace()
+
+
+def test_a_worker_that_ends_well_but_left_nothing_has_failed(ray_here, stand_in, train):
+    stand_in("exit 0")
+    (ended,) = ends(carry_out_jobs([Job(name="a", order=train("arms/a"))], ray_here)).values()
+    assert ended.reason == (
+        "the worker on the cluster ended well, but nothing that it wrote came back"
+    )
+    assert not ended.by_user
+
+
+def test_what_a_worker_wrote_comes_back(ray_here, stand_in, train, tmp_path):
+    take_order = 'sed -n \'s/.*"root":"\\([^"]*\\)".*/\\1/p\''
+    stand_in("")
+    (tmp_path / "worker").write_text(
+        f"#!/bin/sh\nroot=$({take_order})\nmkdir -p $root/arms/a; echo x >$root/arms/a/file\n"
+    )
+    (ended,) = ends(carry_out_jobs([Job(name="a", order=train("arms/a"))], ray_here)).values()
+    assert ended.reason is None
+    assert (tmp_path / "arms" / "a" / "file").read_text() == "x\n"
 
 
 def test_without_ray_the_user_is_told_how_to_get_it(monkeypatch):

@@ -1,8 +1,6 @@
-import tomllib
-from importlib.resources import files
-
 import pytest
 
+from rasengan_xl.config.comparison import load_comparison
 from rasengan_xl.mini.world.caption_reading import read_caption
 from rasengan_xl.mini.world.captions import write_caption
 from rasengan_xl.mini.world.hands import HANDS
@@ -18,8 +16,7 @@ def test_reading_a_caption_is_the_inverse_of_writing_it(style):
 
 
 def test_the_prompts_of_the_mini_comparison_name_every_attribute():
-    recipe = files("rasengan_xl.config") / "recipes" / "comparisons" / "mini.toml"
-    prompts = tomllib.loads(recipe.read_text(encoding="utf-8"))["pictures"]["prompts"]
+    prompts = load_comparison("mini").pictures.prompts
     readings = [read_caption(prompt) for prompt in prompts]
     assert len(readings) >= 6
     for reading in readings:

@@ -10,7 +10,7 @@ from PIL import Image
 from rasengan_xl.mini import MODEL_FOLDER
 from rasengan_xl.mini.pretrain.reader import redraw
 from rasengan_xl.mini.reader import QUESTIONS, load_reader
-from rasengan_xl.mini.reader.loading import ACCURACY_NAME, READER_FOLDER
+from rasengan_xl.mini.reader.loading import ACCURACY_NAME, READER_FOLDER, lowest_accuracy
 from rasengan_xl.mini.world.caption_reading import read_caption
 from rasengan_xl.mini.world.captions import write_caption
 from rasengan_xl.mini.world.hands import HANDS
@@ -122,3 +122,14 @@ def test_no_pictures_give_no_readings(reader):
 
 def test_it_has_no_more_parameters_than_the_package_has_room_for(reader):
     assert sum(parameter.numel() for parameter in reader.network.parameters()) <= 330_000
+
+
+def test_the_lowest_accuracy_is_that_of_the_worst_attribute_of_the_styles_asked(tmp_path):
+    told = {
+        way: {"plain": {"eye_colour": 0.99, "style": 1.0}, "pencil": {"eye_colour": low}}
+        for way, low in (("drawn", 0.7), ("redrawn", 0.6))
+    }
+    (tmp_path / "accuracy.json").write_text(json.dumps(told))
+    assert lowest_accuracy(("plain",), tmp_path) == 0.99
+    assert lowest_accuracy(("plain", "pencil"), tmp_path) == 0.6
+    assert lowest_accuracy() >= 0.97

@@ -246,6 +246,12 @@ def test_arms_not_told_from_the_cheapest_are_named_with_it():
     assert "lora and qlora-normal take the least training memory, 6.12 GiB [6.10, 6.14] to" in cost
 
 
+def test_costs_on_unlike_devices_are_not_set_against_each_other():
+    measures = build_measures(("lora", "dora"))
+    unlike = [m.model_copy(update={"direction": "neither"}) for m in measures if m.group == "cost"]
+    assert write_answer(compare(measures=[measures[0], *unlike])).cost == ""
+
+
 def test_one_run_of_each_arm_is_called_that_and_resident_memory_the_process_s():
     names = ("lora", "dora", "qlora-normal")
     arms = [

@@ -95,10 +95,30 @@ def test_wandb_keeps_two_runs_at_once_without_a_network_and_without_a_word(tmp_p
     assert {name for name in expected if name.encode() in content} == expected
 
 
-def test_wandb_asks_for_no_key_but_says_how_to_log_in(tmp_path):
+CHECK = """
+from rasengan_xl.trackers.opening import check_trackers
+check_trackers(["wandb"])
+"""
+
+
+@pytest.mark.parametrize("script", [FOLLOW_TWO, CHECK], ids=["when it is opened", "before work"])
+def test_wandb_asks_for_no_key_but_says_how_to_log_in(tmp_path, script):
     pytest.importorskip("wandb")
-    done = run_apart(FOLLOW_TWO, tmp_path, WANDB_MODE="online")
+    done = run_apart(script, tmp_path, WANDB_MODE="online")
     assert "DeviceError: --track wandb: you are not logged in; run `wandb login`" in done.stderr
+    assert done.stdout == ""
+
+
+def test_wandb_without_a_network_needs_no_key(tmp_path):
+    pytest.importorskip("wandb")
+    done = run_apart(CHECK, tmp_path, WANDB_MODE="offline")
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")
+
+
+def test_what_wandb_objects_to_is_told_before_any_work(tmp_path):
+    pytest.importorskip("wandb")
+    done = run_apart(CHECK, tmp_path, WANDB_MODE="online", WANDB_API_KEY="short")
+    assert "DeviceError: --track wandb: " in done.stderr.strip().splitlines()[-1]
     assert done.stdout == ""
 
 

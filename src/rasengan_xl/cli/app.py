@@ -174,7 +174,7 @@ def report(
     from rasengan_xl.cli.comparing import serve_report, show_report
 
     if serve:
-        serve_report(folders)
+        serve_report(folders, out)
     else:
         show_report(folders, out)
 

@@ -1,9 +1,10 @@
 """What the verbs of a comparison do: say what differs, show progress, say where the page is."""
 
 import sys
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
 from typing import cast
 
@@ -11,15 +12,17 @@ from rich.table import Table
 
 from rasengan_xl.cli.console import LineBoard, ProgressBoard, console, progress_board
 from rasengan_xl.cli.verbs import say
+from rasengan_xl.comparison.examination import EXAMINE
 from rasengan_xl.comparison.execute import ComparisonEvent, run_comparison
-from rasengan_xl.comparison.layout import ComparisonFolder
-from rasengan_xl.comparison.places import Place, ThisMachine
-from rasengan_xl.comparison.plan import PlannedRun, plan_runs
+from rasengan_xl.comparison.layout import ComparisonFolder, subject_of
+from rasengan_xl.comparison.places import Place, ThisMachine, count
+from rasengan_xl.comparison.plan import PlannedRun, plan_runs, with_seed
 from rasengan_xl.comparison.ray_place import RayPlace
 from rasengan_xl.comparison.side_by_side import JobEnded, JobProgress, JobRetried
-from rasengan_xl.comparison.sweep import choose_rates, list_trials, settle_rates
+from rasengan_xl.comparison.sweep import Trial, choose_rates, list_trials, settle_rates
 from rasengan_xl.config.comparison import differences
 from rasengan_xl.config.comparison_settings import ComparisonSettings
+from rasengan_xl.config.settings import RunSettings
 from rasengan_xl.errors import RecipeError
 from rasengan_xl.live.server import Address, serve_forever, serving
 from rasengan_xl.report.answer import write_answer
@@ -48,28 +51,31 @@ class Request:
 
 
 def show_comparison(request: Request, *, on: str, jobs: int | None, watch: bool) -> None:
-    """Run a comparison, show every run's progress, write the page; exit 1 if a run failed."""
+    """Run a comparison, show every run's progress, write the page; exit 1 if a run failed or could not draw."""
     from rasengan_xl.training.interruption import Stopped, stopping_at_once
 
     show_differences(request.settings)
     try:
         with stopping_at_once(), _watched(request.folder, watch=watch):
-            failed = _carry_out(request, on, jobs)
+            all_drew = _carry_out(request, on, jobs)
     except Stopped as stop:
         begun = ComparisonFolder(request.folder).is_begun
         left = f"{request.folder} holds what was done so far" if begun else "nothing was written"
         say(f"Stopped: {left}; the same command goes on from there")
         sys.exit(stop.status)
     page = write_report(request.folder)
-    answer = write_answer(read_comparison(request.folder))
-    for sentence in (answer.finding, answer.cost):
+    comparison = read_comparison(request.folder)
+    answer = write_answer(comparison)
+    for sentence in filter(None, (answer.finding, answer.cost)):
         say(sentence.replace(NO_BREAK_SPACE, " "))
     say(f"The page is {page}")
-    if failed:
+    asked = [arm for arm in comparison.arms if not request.only or arm.name in request.only]
+    if not all_drew or any(arm.failed for arm in asked):
         sys.exit(FAILED_STATUS)
 
 
-def _carry_out(request: Request, on: str, jobs: int | None) -> list[str]:
+def _carry_out(request: Request, on: str, jobs: int | None) -> bool:
+    """Run the comparison; return whether all that were to draw did."""
     place = _find_place(on, jobs, request.settings)
     try:
         work = run_comparison(
@@ -81,7 +87,7 @@ def _carry_out(request: Request, on: str, jobs: int | None) -> list[str]:
         )
         tracked = SeveralRuns(request.trackers, request.folder / "trackers")
         with progress_board() as board, closing(tracked), closing(work) as events:
-            return _follow(events, board, request.settings, tracked)
+            return _follow(events, board, request, tracked)
     finally:
         place.close()
 
@@ -89,30 +95,52 @@ def _carry_out(request: Request, on: str, jobs: int | None) -> list[str]:
 def _follow(
     events: Generator[ComparisonEvent],
     board: ProgressBoard | LineBoard,
-    settings: ComparisonSettings,
+    request: Request,
     tracked: SeveralRuns,
-) -> list[str]:
-    """Show what happens until the end; return the runs that failed."""
-    failed: list[str] = []
+) -> bool:
+    """Show what happens until the end; return whether all that were to draw did."""
+    resolve, all_drew = cache(partial(_resolve, request)), True
     for event in events:
-        match event:
-            case JobProgress():
-                arm = settings.arms.get(event.job.partition("/")[0].partition(" at ")[0])
-                board.show(event.record, event.job, arm.training.steps if arm else 0)
-                if arm is not None and isinstance(event.record, StepRecord):
-                    described = arm.model_dump(mode="json", exclude={"seed"})
-                    for note in tracked.log(event.job, described, event.record):
-                        board.say(note)
-            case JobRetried():
-                how = "goes on" if event.resumed else "begins anew"
-                board.say(f"{event.job}: {event.reason}; another worker {how}")
-            case JobEnded():
-                tracked.end(event.job)
-                board.finish(event.job, "failed" if event.reason else "done")
-                if event.reason is not None:
-                    failed.append(event.job)
-                    board.say(f"{event.job} failed: {event.reason}")
-    return failed
+        for line in _show(event, board, resolve, tracked):
+            board.say(line)
+        if isinstance(event, JobEnded) and event.reason and event.job.startswith(EXAMINE):
+            all_drew = False
+    return all_drew
+
+
+def _show(
+    event: ComparisonEvent,
+    board: ProgressBoard | LineBoard,
+    resolve: Callable[[str], RunSettings],
+    tracked: SeveralRuns,
+) -> Iterator[str]:
+    """Move the bars and feed the trackers; yield what the user must be told."""
+    match event:
+        case JobProgress(job=job, record=StepRecord() as step):
+            settings = resolve(job)
+            board.show(step, job, settings.training.steps)
+            yield from tracked.log(job, settings.model_dump(mode="json"), step)
+        case JobProgress():
+            board.show(event.record, event.job)
+        case JobRetried():
+            how = "goes on" if event.resumed else "begins anew"
+            yield f"{event.job}: {event.reason}; another worker {how}"
+        case JobEnded():
+            board.finish(event.job, "failed" if event.reason else "done")
+            if event.reason is not None:
+                yield f"{event.job} failed: {event.reason}"
+            yield from tracked.end(event.job)
+
+
+def _resolve(request: Request, job: str) -> RunSettings:
+    """Return all that a run, or a trial of the sweep, is trained with."""
+    folder = ComparisonFolder(request.folder)
+    trials = list_trials(request.settings, folder, request.only)
+    settled = settle_rates(request.settings, choose_rates(trials))
+    known = {trial.name: trial.settings for trial in trials}
+    for arm, settings in settled.arms.items():
+        known |= {subject_of(arm, s): with_seed(settings, s) for s in request.settings.seeds}
+    return known[job]
 
 
 def _find_place(on: str, jobs: int | None, settings: ComparisonSettings) -> Place:
@@ -132,21 +160,23 @@ def _watched(folder: Path, *, watch: bool) -> Generator[None]:
         yield
         return
     with serving(folder) as address:
-        _announce(address)
+        _announce(address, "it is served until this command ends")
         yield
 
 
-def _announce(address: Address) -> None:
+def _announce(address: Address, until: str) -> None:
     if address.note:
         say(address.note)
-    say(f"Watch it at {address.url} (this machine only; Ctrl-C ends it)")
+    say(f"Watch it at {address.url} (this machine only; {until})")
 
 
-def serve_report(folders: Sequence[Path]) -> None:
+def serve_report(folders: Sequence[Path], out: Path | None = None) -> None:
     """Serve the growing report of one comparison until Ctrl-C."""
+    if out is not None:
+        raise RecipeError("report --out: a page that is served is not written; leave it out")
     if len(folders) != 1:
         raise RecipeError("report --serve: name one comparison's folder")
-    serve_forever(folders[0], _announce)
+    serve_forever(folders[0], lambda address: _announce(address, "Ctrl-C ends it"))
 
 
 def show_report(folders: Sequence[Path], out: Path | None) -> None:
@@ -178,26 +208,50 @@ def show_plan(request: Request) -> None:
     show_differences(request.settings)
     folder = ComparisonFolder(request.folder)
     folder.begun_settings()
-    trials = list_trials(request.settings, folder)
-    waiting = [t for t in trials if not (t.folder.is_begun and t.folder.is_finished)]
-    for trial in waiting:
-        say(f"learning rate to be tried: {trial.name}, {trial.settings.training.steps} steps")
-    if waiting:
+    trials = list_trials(request.settings, folder, request.only)
+    for trial in trials:
+        _say_trial(trial)
+    if any(trial.is_waiting for trial in trials):
         seeds = ", ".join(map(str, request.settings.seeds))
-        say(f"then every arm with the rate that did best (seeds {seeds})")
+        arms = " and ".join(request.only) or "every arm"
+        say(f"then {arms} with the rate that did best (seeds {seeds})")
         return
-    settled = settle_rates(request.settings, choose_rates(trials, {}))
-    runs = plan_runs(settled, folder, request.only)
-    console.print(_tabulate(runs))
-    left = [run for run in runs if run.state != "finished"]
+    sweep = choose_rates(trials)
+    runs = plan_runs(settle_rates(request.settings, sweep), folder, request.only)
+    chosen = {arm for arm, tried in sweep.items() if any(trial.chosen for trial in tried)}
+    without = {run.arm for run in runs if run.arm in sweep and run.arm not in chosen}
+    planned = [run for run in runs if run.arm not in without]
+    if planned:
+        console.print(_tabulate(planned))
+    for arm in sorted(without):
+        say(f"{arm}: cannot be trained, since none of its learning rates could")
+    left = [run for run in planned if run.state != "finished"]
+    if left or not without:
+        _say_left(left)
+
+
+def _say_trial(trial: Trial) -> None:
+    """Say what is to come of a learning rate; nothing of one that was tried."""
+    if trial.is_waiting:
+        say(f"learning rate to be tried: {trial.name}, {trial.settings.training.steps} steps")
+    elif trial.failure is not None:
+        say(
+            f"{trial.name} failed: {trial.failure} (it is not tried again, unless you remove "
+            f"{trial.folder.path})"
+        )
+
+
+def _say_left(left: Sequence[PlannedRun]) -> None:
     known = [run.predicted_seconds for run in left]
     seconds = [each for each in known if each is not None]
-    if left and len(seconds) == len(left):
-        say(f"{len(left)} runs are left: about {sum(seconds) / 60:.1f} min one after another")
-    elif left:
-        say(f"{len(left)} runs are left; what they take is known once one like them has finished")
-    else:
+    counted = f"{count(len(left), 'run')} {'is' if len(left) == 1 else 'are'} left"
+    if not left:
         say("every run is finished")
+    elif len(seconds) == len(left):
+        order = " one after another" if len(left) > 1 else ""
+        say(f"{counted}: about {sum(seconds) / 60:.1f} min{order}")
+    else:
+        say(f"{counted}; the time is known once one like it has finished")
 
 
 def _tabulate(runs: Sequence[PlannedRun]) -> Table:

@@ -1,15 +1,15 @@
 """Put together what the runs, and those who examined them, left in their folders."""
 
-from collections.abc import Iterator
 from typing import Any
 
 from rasengan_xl.comparison.equal_time import RunCourse, stand_at_equal_time
 from rasengan_xl.comparison.evidence import Evidence, gather_evidence
-from rasengan_xl.comparison.examination import list_subjects
+from rasengan_xl.comparison.examination import list_subjects, read_drawn
 from rasengan_xl.comparison.facts import ArmFacts, FailureFacts, PreparedFacts
 from rasengan_xl.comparison.layout import ComparisonFolder, subject_of
 from rasengan_xl.comparison.measures.all import judge_all, measure_all
 from rasengan_xl.comparison.measures.losses import PRIMARY
+from rasengan_xl.comparison.notes import tell_left_out
 from rasengan_xl.comparison.result import (
     ArmResult,
     Comparison,
@@ -21,9 +21,8 @@ from rasengan_xl.comparison.strata import find_quantization_effect, split_by_tim
 from rasengan_xl.comparison.sweep import Sweep, tell_edges
 from rasengan_xl.config.comparison import differences
 from rasengan_xl.config.comparison_settings import BASE, ComparisonSettings
-from rasengan_xl.evaluation.frechet import frechet_refusal
 from rasengan_xl.generation.drawing import list_requests
-from rasengan_xl.runs.folder import read_record
+from rasengan_xl.runs.folder import read_if_sound, read_record
 from rasengan_xl.runs.records import DatasetFacts, Machine, PeakMemory, RunSummary
 
 NEAREST_SHOWN = 6
@@ -44,8 +43,7 @@ def collect_comparison(
     Raises:
         OutputError: A file is damaged.
     """
-    file = folder.prepared_file
-    prepared = read_record(PreparedFacts, file) if file.exists() else None
+    prepared = read_if_sound(PreparedFacts, folder.prepared_file)
     first = next(iter(settings.arms.values()))
     arms = _describe_arms(settings, folder, prepared)
     result = Comparison(
@@ -91,7 +89,7 @@ def _conclude(
         "nearest": _list_nearest(evidence, folder),
         "encoders": evidence.reference.encoders if evidence.reference else [],
         "memory": [*result.memory, *_drawing_memory(evidence)],
-        "notes": [*result.notes, *_tell_left_out(evidence)],
+        "notes": [*result.notes, *tell_left_out(evidence)],
     }
     return result.model_copy(update=found)
 
@@ -161,7 +159,10 @@ def _find_machine(settings: ComparisonSettings, folder: ComparisonFolder) -> Mac
 
 def _list_pictures(settings: ComparisonSettings, folder: ComparisonFolder) -> list[PictureRow]:
     """List the pictures that are shown, of every subject that has drawn; none before."""
-    drawn = [s.name for s in list_subjects(settings, folder) if folder.drawn(s.name).path.exists()]
+    if not folder.prepared_file.exists():
+        return []
+    known = {s.name: read_drawn(folder, s) for s in list_subjects(settings, folder)}
+    drawn = {name for name, facts in known.items() if facts is not None and facts.failure is None}
     if BASE not in drawn:
         return []
 
@@ -215,19 +216,5 @@ def _drawing_memory(evidence: Evidence) -> list[PeakMemory]:
     """Return the peak of drawing where it cannot be told for each arm: one process drew for all."""
     subjects = (evidence.base, *evidence.subjects)
     peaks = [s.examined.memory for s in subjects if s.examined is not None]
-    shared = [peak for peak in peaks if peak.kind == "process resident"]
+    shared = [peak for peak in peaks if peak and peak.kind == "process resident"]
     return [max(shared, key=lambda peak: peak.allocated_gib)] if shared else []
-
-
-def _tell_left_out(evidence: Evidence) -> Iterator[str]:
-    """Say which encoders could not be had, and why there is no FID."""
-    if evidence.reference is None:
-        return
-    for encoder in evidence.reference.encoders:
-        if encoder.absent is not None:
-            yield f"{encoder.key}: its columns are left out: {encoder.absent}"
-    if evidence.base.examined is not None and evidence.encoders:
-        drawn, held_out = len(evidence.base.examined.prompts), len(evidence.reference.held_out)
-        refusal = frechet_refusal(drawn, held_out)
-        if refusal is not None:
-            yield refusal

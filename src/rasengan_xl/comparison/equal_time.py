@@ -9,6 +9,13 @@ from rasengan_xl.evaluation.intervals import estimate
 from rasengan_xl.evaluation.samples import Seed, sample_values
 from rasengan_xl.runs.folder import RunFolder
 
+NOTE = (
+    "Losses on the way are measured on the base that a run trains on, which is NF4 for a quantized "
+    "arm. A slower arm is cut off in the middle of its learning-rate schedule, before its low "
+    "rates, which counts against it: a run planned for that time might do better."
+)
+"""What must be known to read the figures."""
+
 
 class RunCourse:
     """How one run's time and held-out loss went on over its steps."""
@@ -52,36 +59,50 @@ class RunCourse:
 def stand_at_equal_time(courses: dict[str, dict[int, RunCourse]]) -> EqualTime | None:
     """Say where each arm stood after as long as the fastest arm's run took, on the mean.
 
+    Only seeds that every arm has finished count, so that the arms are set beside each other over
+    the same ones.  Losses are on the base that a run trains on, and a slower arm's learning-rate
+    schedule is cut off before its end: see `NOTE`.
+
     Args:
-        courses: By arm and training seed.
+        courses: By arm and training seed; an arm that finished none is left out.
 
     Returns:
-        Nothing with fewer than two arms, or where no arm has a checkpoint by then.
+        Nothing with fewer than two arms or no seed that all have, or where no arm has a
+        checkpoint by then.
     """
-    totals = {a: _mean([c.seconds for c in runs.values()]) for a, runs in courses.items() if runs}
-    if len(totals) < 2:
+    finished = {arm: runs for arm, runs in courses.items() if runs}
+    shared = _shared_seeds(finished)
+    if len(finished) < 2 or not shared:
         return None
-    seconds = min(totals.values())
-    stood = {arm: _stand(courses[arm], seconds) for arm in totals}
+    alike = {arm: {s: runs[s] for s in shared} for arm, runs in finished.items()}
+    seconds = min(_mean([c.seconds for c in runs.values()]) for runs in alike.values())
+    stood = {arm: _stand(runs, seconds) for arm, runs in alike.items()}
     arms = {arm: found for arm, found in stood.items() if found is not None}
-    return EqualTime(seconds=seconds, arms=arms) if arms else None
+    return EqualTime(seconds=seconds, arms=arms, note=NOTE) if arms else None
+
+
+def _shared_seeds(courses: dict[str, dict[int, RunCourse]]) -> list[int]:
+    """Return the seeds that every arm has, in order."""
+    seeds = [set(runs) for runs in courses.values()]
+    return sorted(set[int].intersection(*seeds)) if seeds else []
 
 
 def _stand(runs: dict[int, RunCourse], seconds: float) -> LossAtTime | None:
+    """Say where an arm stood; nothing where one of its seeds has no checkpoint by then."""
     losses: dict[Seed, float] = {}
     for seed, course in runs.items():
         if (loss := course.loss_at(seconds)) is not None:
             losses[seed] = loss
-    if not losses:
+    if len(losses) < len(runs):
         return None
     found = estimate(sample_values(losses))
     return LossAtTime(
-        steps=_mean([course.steps_at(seconds) for s, course in runs.items() if s in losses]),
+        steps=_mean([course.steps_at(seconds) for course in runs.values()]),
         loss=found.value,
         low=found.low,
         high=found.high,
         seeds=len(losses),
-        n=next(c.checkpoints[0].n for s, c in runs.items() if s in losses),
+        n=next(course.checkpoints[0].n for course in runs.values()),
     )
 
 

@@ -1,7 +1,7 @@
 """Everything that runs and examinations left behind, as arrays to be compared."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float
@@ -15,7 +15,7 @@ from rasengan_xl.config.comparison_settings import BASE, ComparisonSettings
 from rasengan_xl.config.settings import RunSettings
 from rasengan_xl.errors import OutputError
 from rasengan_xl.evaluation.samples import Seed
-from rasengan_xl.runs.folder import RunFolder, read_record
+from rasengan_xl.runs.folder import RunFolder, read_if_sound, read_record
 from rasengan_xl.runs.records import Machine, RunSummary, TableLosses
 from rasengan_xl.runs.resuming import global_batch
 from rasengan_xl.tensor_file import UNREADABLE, read_tensors
@@ -38,6 +38,8 @@ class Subject:
     """That all processes together see in an optimizer step."""
     facts: ArmFacts | None
     """What was found out of the arm beforehand; None of the base."""
+    machine: Machine | None
+    """Where it was trained; None of the base."""
     summary: RunSummary | None
     """None of the base."""
     table: TableLosses | None
@@ -107,35 +109,46 @@ def gather_evidence(settings: ComparisonSettings, folder: ComparisonFolder) -> E
     Raises:
         OutputError: A file is damaged, or runs were measured on different pictures.
     """
-    file = folder.prepared_file
-    prepared = read_record(PreparedFacts, file) if file.exists() else None
+    prepared = read_if_sound(PreparedFacts, folder.prepared_file)
     subjects = tuple(
         _gather_run(arm, with_seed(settings.arms[arm], seed), folder, prepared)
         for arm in settings.arms
         for seed in settings.seeds
         if folder.run(arm, seed).is_finished
     )
-    _refuse_different_tables(subjects, folder)
+    reference = read_if_sound(ReferenceFacts, folder.reference.facts_file)
+    encoders = [e.key for e in reference.encoders if e.absent is None] if reference else []
     drawn = folder.drawn(BASE)
-    reference = folder.reference
-    facts = reference.facts_file
-    return Evidence(
-        base=Subject(
-            arm=BASE,
-            seed=None,
-            quantized=False,
-            pictures_per_step=0,
-            facts=None,
-            summary=None,
-            table=None,
-            examined=_read_examined(drawn),
-            features=_read_features(drawn),
-        ),
-        subjects=subjects,
-        probe=prepared.probe if prepared else None,
-        reference=read_record(ReferenceFacts, facts) if facts.exists() else None,
-        reference_features=_read_features(reference),
+    base = Subject(
+        arm=BASE,
+        seed=None,
+        quantized=False,
+        pictures_per_step=0,
+        facts=None,
+        machine=None,
+        summary=None,
+        table=None,
+        examined=_read_examined(drawn),
+        features=_read_features(drawn, encoders),
     )
+    _refuse_different_tables(subjects, base, folder)
+    return Evidence(
+        base=base,
+        subjects=tuple(
+            replace(
+                subject,
+                features=_read_features(folder.drawn(_name(subject)), encoders),
+            )
+            for subject in subjects
+        ),
+        probe=prepared.probe if prepared else None,
+        reference=reference,
+        reference_features=_read_features(folder.reference, encoders),
+    )
+
+
+def _name(subject: Subject) -> str:
+    return BASE if subject.seed is None else subject_of(subject.arm, subject.seed)
 
 
 def _gather_run(
@@ -143,17 +156,18 @@ def _gather_run(
 ) -> Subject:
     run = folder.run(arm, settings.seed)
     drawn = folder.drawn(subject_of(arm, settings.seed))
-    processes = read_record(Machine, run.machine_file).processes
+    machine = read_record(Machine, run.machine_file)
     return Subject(
         arm=arm,
         seed=settings.seed,
         quantized=is_quantized(settings),
-        pictures_per_step=global_batch(settings, processes),
+        pictures_per_step=global_batch(settings, machine.processes),
         facts=prepared.arms.get(arm) if prepared else None,
+        machine=machine,
         summary=read_record(RunSummary, run.summary_file),
         table=_read_table(run),
         examined=_read_examined(drawn),
-        features=_read_features(drawn),
+        features={},
     )
 
 
@@ -162,12 +176,17 @@ def _read_table(run: RunFolder) -> TableLosses:
 
 
 def _read_examined(drawn: DrawnFolder) -> Examined | None:
-    return read_record(Examined, drawn.facts_file) if drawn.facts_file.exists() else None
+    """Return what was measured of a subject's pictures; None if that did not come to its end."""
+    found = read_if_sound(Examined, drawn.facts_file)
+    return found if found is not None and found.judge_key is not None else None
 
 
-def _read_features(drawn: DrawnFolder) -> dict[str, Features]:
+def _read_features(drawn: DrawnFolder, encoders: Sequence[str]) -> dict[str, Features]:
+    """Read the features of the encoders that had their say; files of others are of no account."""
     features: dict[str, Features] = {}
-    for file in sorted(drawn.path.glob("features-*.safetensors")):
+    for file in (drawn.features_file(encoder) for encoder in encoders):
+        if not file.exists():
+            continue
         try:
             tensors = read_tensors(file)
         except UNREADABLE as error:
@@ -179,9 +198,14 @@ def _read_features(drawn: DrawnFolder) -> dict[str, Features]:
     return features
 
 
-def _refuse_different_tables(subjects: tuple[Subject, ...], folder: ComparisonFolder) -> None:
-    tables = {(tuple(s.table.digests), tuple(s.table.timesteps)) for s in subjects if s.table}
-    if len(tables) > 1:
+def _refuse_different_tables(
+    subjects: Sequence[Subject], base: Subject, folder: ComparisonFolder
+) -> None:
+    """Losses are paired picture by picture: they must be of the same ones, also the base's."""
+    tables = [s.table.digests for s in subjects if s.table]
+    tables += [s.examined.table for s in (base, *subjects) if s.examined and s.examined.losses]
+    timesteps = {tuple(s.table.timesteps) for s in subjects if s.table}
+    if len({tuple(table) for table in tables}) > 1 or len(timesteps) > 1:
         raise OutputError(
             f"{folder.root}: its runs were measured on different held-out pictures: the dataset "
             "has changed between them; choose another --out"

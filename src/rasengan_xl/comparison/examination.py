@@ -1,15 +1,15 @@
 """Which subjects are still to draw and to be judged, shared out over the slots of a place."""
 
-from rasengan_xl.comparison.facts import Examined, ReferenceFacts
+from rasengan_xl.comparison.facts import Examined, PreparedFacts, ReferenceFacts
 from rasengan_xl.comparison.layout import ComparisonFolder, run_folder, subject_of
 from rasengan_xl.comparison.orders import Examine, Subject
-from rasengan_xl.comparison.plan import with_seed
 from rasengan_xl.comparison.side_by_side import Job
 from rasengan_xl.config.comparison_settings import BASE, ComparisonSettings
 from rasengan_xl.config.settings import RunSettings
 from rasengan_xl.dataset.store import content_key
+from rasengan_xl.errors import OutputError
 from rasengan_xl.file_digests import file_digest
-from rasengan_xl.runs.folder import RunFolder, read_record
+from rasengan_xl.runs.folder import RunFolder, read_if_sound, read_record
 
 FORMAT = 1
 """Raised when subjects are examined otherwise, so that older examinations are made anew."""
@@ -28,11 +28,13 @@ def list_examinations(
         slots: How many jobs go on at once.
     """
     subjects = list_subjects(settings, folder)
-    left = [subject for subject in subjects if not is_examined(folder, subject)]
-    reference_key = _key(settings, None)
-    needs_reference = len(subjects) > 1 and not _has_reference(folder, reference_key)
-    if needs_reference and not left:  # somebody must be examined for it
-        left = subjects[:1]
+    judge_key = name_judges(settings)
+    needs_reference = bool(subjects) and not _has_reference(folder, judge_key)
+    left = [
+        subject
+        for subject in subjects
+        if needs_reference or not is_examined(folder, subject, judge_key)
+    ]
     shares = [left[slot::slots] for slot in range(min(slots, len(left)))]
     return [
         Job(
@@ -43,7 +45,7 @@ def list_examinations(
                 pictures=settings.pictures,
                 scoring=settings.scoring,
                 subjects=tuple(share),
-                reference_key=reference_key,
+                judge_key=judge_key,
                 writes_reference=needs_reference and number == 1,
             ),
             log=folder.log_file(f"{EXAMINE} {number}"),
@@ -63,12 +65,8 @@ def list_subjects(settings: ComparisonSettings, folder: ComparisonFolder) -> lis
     if not finished:
         return []
     on_nf4 = {arm for arm, _ in finished if is_quantized(settings.arms[arm])}
-    base = Subject(
-        name=BASE,
-        run=None,
-        on_full_base=bool(on_nf4),
-        key=_key(settings, None, bool(on_nf4)),
-    )
+    shared = _name_shared(settings, folder)
+    base = Subject(name=BASE, run=None, on_full_base=bool(on_nf4), key=shared)
     return [
         base,
         *(
@@ -76,7 +74,7 @@ def list_subjects(settings: ComparisonSettings, folder: ComparisonFolder) -> lis
                 name=subject_of(arm, seed),
                 run=run_folder(arm, seed),
                 on_full_base=arm in on_nf4,
-                key=_key(settings, folder.run(arm, seed), arm in on_nf4),
+                key=content_key(shared, _digest_adapter(folder.run(arm, seed))),
             )
             for arm, seed in finished
         ),
@@ -88,36 +86,56 @@ def is_quantized(settings: RunSettings) -> bool:
     return settings.adapter.base_precision != "full"
 
 
-def is_examined(folder: ComparisonFolder, subject: Subject) -> bool:
+def is_examined(folder: ComparisonFolder, subject: Subject, judge_key: str) -> bool:
     """Tell whether a subject has drawn, and been judged, as is asked now."""
-    file = folder.drawn(subject.name).facts_file
-    if not file.exists():
-        return False
-    facts = read_record(Examined, file)
-    return facts.key == subject.key and facts.judged
+    facts = read_drawn(folder, subject)
+    return facts is not None and facts.judge_key == judge_key and facts.failure is None
+
+
+def read_drawn(folder: ComparisonFolder, subject: Subject) -> Examined | None:
+    """Return what a subject has drawn before, if that is what is asked now."""
+    facts = read_if_sound(Examined, folder.drawn(subject.name).facts_file)
+    if facts is None or facts.key != subject.key:
+        return None
+    return facts if facts.losses is not None or not subject.on_full_base else None
+
+
+def name_judges(settings: ComparisonSettings) -> str:
+    """Name the encoders that are to have their say, and on what."""
+    told = settings.scoring.model_dump_json(exclude={"batch_size", "sampler_steps"})
+    return content_key(FORMAT, told)
 
 
 def _has_reference(folder: ComparisonFolder, key: str) -> bool:
-    file = folder.reference.facts_file
-    return file.exists() and read_record(ReferenceFacts, file).key == key
+    """Tell whether the reference is known; an encoder that could not be had is tried again."""
+    known = read_if_sound(ReferenceFacts, folder.reference.facts_file)
+    return known is not None and known.key == key and not any(e.absent for e in known.encoders)
 
 
-def _key(
-    settings: ComparisonSettings,
-    run: RunFolder | None,
-    *details: object,
-) -> str:
-    """Name all that an examination depends on."""
-    first = with_seed(next(iter(settings.arms.values())), 0)
-    shared = first.model_dump_json(include={"base_model", "base_revision", "dataset", "caption"})
-    adapter = file_digest(run.adapter_file) if run else ""
-    evaluation, asked = first.evaluation, (settings.pictures, settings.scoring)
+def _name_shared(settings: ComparisonSettings, folder: ComparisonFolder) -> str:
+    """Name all that the pictures and losses of every subject depend on, but for its adapter."""
+    first, pictures = next(iter(settings.arms.values())), settings.pictures
+    prepared = read_record(PreparedFacts, folder.prepared_file)
+    arms_agree_on = first.model_dump_json(
+        include={"base_model", "base_revision", "dataset", "caption", "compute", "evaluation"},
+        exclude={"caption": {"dropout", "null"}, "evaluation": {"checkpoint_pictures", "split"}},
+    )
     return content_key(
         FORMAT,
-        shared,
-        first.compute.model_dump_json(),
-        evaluation.model_dump_json(exclude={"checkpoint_pictures", "split"}),
-        *(part.model_dump_json() for part in asked),
-        adapter,
-        *details,
+        arms_agree_on,
+        first.objective.zero_terminal_snr,
+        prepared.dataset_fingerprint,
+        prepared.model.model_dump_json(),
+        pictures.model_dump_json(exclude={"batch_size"}),
+        settings.scoring.model_dump_json(include={"pictures", "sampler_steps", "neutral_prompts"}),
     )
+
+
+def _digest_adapter(run: RunFolder) -> str:
+    try:
+        return file_digest(run.adapter_file)
+    except OSError as error:
+        raise OutputError(
+            f"{run.adapter_file}: cannot be read ({error.strerror}); restore it, or remove "
+            f"{run.path} to have it run anew"
+        ) from error

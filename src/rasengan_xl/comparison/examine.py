@@ -9,29 +9,40 @@ from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import torch
 from diffusers.pipelines.stable_diffusion_xl.pipeline_stable_diffusion_xl import (
     StableDiffusionXLPipeline,
 )
 
+from rasengan_xl.adapters.files import restore_precision
+from rasengan_xl.comparison.examination import read_drawn
 from rasengan_xl.comparison.facts import DrawingTime, Examined
 from rasengan_xl.comparison.layout import ComparisonFolder, PictureKind
 from rasengan_xl.comparison.orders import Examine, Subject
 from rasengan_xl.comparison.scoring import score_subjects
 from rasengan_xl.dataset.encoded import EncodedDataset, encode_dataset
+from rasengan_xl.errors import RasenganError
 from rasengan_xl.evaluation.base_losses import name_base_losses, recall_or_measure
-from rasengan_xl.evaluation.held_out import HeldOutTable, Losses, build_table, measure_losses
+from rasengan_xl.evaluation.held_out import (
+    HeldOutTable,
+    Losses,
+    build_table,
+    measure_losses,
+    reported_rows,
+)
 from rasengan_xl.generation.drawing import Drawing, Request, describe_drawing, list_requests
 from rasengan_xl.generation.pipeline import MemorySavings, adapted, load_pipeline
 from rasengan_xl.generation.png import save_picture
 from rasengan_xl.generation.timing import TimedBatch, draw_timed
 from rasengan_xl.runs.cost import peak_memory, quantile, reset_peak_memory
-from rasengan_xl.runs.folder import RunFolder, read_record, write_whole
+from rasengan_xl.runs.folder import RunFolder
 from rasengan_xl.runs.records import StageProgress
 from rasengan_xl.sdxl.compute import Compute, choose_compute
 from rasengan_xl.sdxl.model_folder import ModelFolder, find_model
 from rasengan_xl.sdxl.noise_schedule import load_noise_schedule
+from rasengan_xl.whole_file import remove_file, write_whole
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +51,11 @@ class Assignment:
 
     requests: Mapping[PictureKind, Sequence[Request]]
     drawings: Mapping[PictureKind, Drawing]
+
+    @property
+    def timed(self) -> PictureKind:
+        """The kind by which drawing is timed: the one of which there are most."""
+        return max(self.requests, key=lambda kind: len(self.requests[kind]))
 
     @property
     def total(self) -> int:
@@ -61,37 +77,42 @@ class Bench:
 
 
 def examine_subjects(order: Examine) -> Iterator[StageProgress]:
-    """Draw every picture of the subjects, measure their losses, and score what they drew."""
+    """Draw every picture of the subjects, measure their losses, and score what they drew.
+
+    A subject that cannot be examined is written down as such, and the others go on.
+
+    Raises:
+        RasenganError: Some subject could not be examined; told once all others have been.
+    """
     bench = yield from _set_up(order)
     examined = yield from _draw_all(bench)
-    for name, judged in (yield from score_subjects(bench, examined)).items():
-        _keep(bench, name, judged.model_copy(update={"judged": True}))
+    sound = {name: facts for name, facts in examined.items() if facts.failure is None}
+    for name, judged in (yield from score_subjects(bench, sound)).items():
+        _keep(bench, name, judged.model_copy(update={"judge_key": order.judge_key}))
+    failed = [f"{name}: {facts.failure}" for name, facts in examined.items() if facts.failure]
+    if failed:
+        raise RasenganError("; ".join(failed))
 
 
 def _draw_all(bench: Bench) -> Generator[StageProgress, None, dict[str, Examined]]:
     """Have every subject draw that has not yet; let the model go at the end."""
-    examined = {s.name: known for s in bench.order.subjects if (known := _recall(bench, s))}
+    known = {s.name: read_drawn(bench.folder, s) for s in bench.order.subjects}
+    examined = {name: facts for name, facts in known.items() if facts and facts.failure is None}
     left = [subject for subject in bench.order.subjects if subject.name not in examined]
     if left:
         yield StageProgress(stage="draw", done=0, total=1)
         pipeline = load_pipeline(bench.model, bench.compute, MemorySavings(vae_slicing=True))
         for number, subject in enumerate(left):
-            with _on(pipeline, subject, bench):
-                work = _examine(pipeline, subject, bench)
-                examined[subject.name] = yield from _count_on(work, number, len(left))
+            # What is there is no longer what the facts say, once the first picture is written.
+            remove_file(bench.folder.drawn(subject.name).facts_file)
+            work = _examine(pipeline, subject, bench)
+            examined[subject.name] = yield from _count_on(work, number, len(left))
             _keep(bench, subject.name, examined[subject.name])
         del pipeline
         gc.collect()
         if bench.compute.device.type == "cuda":
             torch.cuda.empty_cache()
     return {subject.name: examined[subject.name] for subject in bench.order.subjects}
-
-
-def _recall(bench: Bench, subject: Subject) -> Examined | None:
-    """Return what a subject has drawn before, if it is what is asked now."""
-    file = bench.folder.drawn(subject.name).facts_file
-    known = read_record(Examined, file) if file.exists() else None
-    return known if known is not None and known.key == subject.key else None
 
 
 def _keep(bench: Bench, name: str, examined: Examined) -> None:
@@ -136,8 +157,8 @@ def _assign(order: Examine, dataset: EncodedDataset) -> Assignment:
     shown = describe_drawing(pictures, pictures.size or order.settings.dataset.resolution)
     steps = scoring.sampler_steps or pictures.sampler_steps
     judged = describe_drawing(pictures.model_copy(update={"sampler_steps": steps}), shown.size)
-    held_out = dataset.held_out_plan[order.settings.evaluation.tuning_pictures :]
-    captions = [planned.wordings[0] for planned in held_out[: scoring.pictures]]
+    rows = reported_rows(dataset.held_out.pictures, order.settings.evaluation.tuning_pictures)
+    captions = [dataset.held_out_plan[row].wordings[0] for row in rows[: scoring.pictures]]
     neutral = scoring.neutral_prompts if scoring.pictures else ()
     return Assignment(
         requests={
@@ -164,25 +185,37 @@ def _examine(
     pipeline: StableDiffusionXLPipeline, subject: Subject, bench: Bench
 ) -> Generator[StageProgress, None, Examined]:
     reset_peak_memory(bench.compute.device)
-    batches: list[TimedBatch] = []
-    total = bench.assignment.total
-    for kind in bench.assignment.requests:
-        for batch in _draw(pipeline, subject, kind, bench):
-            batches.append(batch)
-            done = sum(len(each.pictures) for each in batches)
-            yield StageProgress(stage="draw", done=done, total=total)
-    memory = peak_memory("draw", bench.compute.device)
-    losses = None
-    if subject.on_full_base:
-        losses = yield from _measure_on_full_base(pipeline, subject, bench)
+    times = Times()
+    found: dict[str, Any] = {"losses": None, "memory": None}
+    try:
+        with _on(pipeline, subject, bench):
+            yield from _draw_every_kind(pipeline, subject, bench, times)
+            found["memory"] = peak_memory("draw", bench.compute.device)
+            if subject.on_full_base:
+                found["losses"] = yield from _measure_on_full_base(pipeline, subject, bench)
+    except RasenganError as error:
+        found["failure"] = str(error)
+    most = bench.order.settings.evaluation.pictures
     return Examined(
         key=subject.key,
-        judged=False,
-        losses=losses,
-        seconds_per_picture=_summarise_times(batches),
-        memory=memory,
+        judge_key=None,
+        table=[picture.digest for picture in bench.table.pictures.pictures[:most]],
+        seconds_per_picture=times.summarise(),
         prompts=[request.prompt for request in bench.assignment.requests["scored"]],
+        **found,
     )
+
+
+def _draw_every_kind(
+    pipeline: StableDiffusionXLPipeline, subject: Subject, bench: Bench, times: "Times"
+) -> Iterator[StageProgress]:
+    done, total = 0, bench.assignment.total
+    for kind in bench.assignment.requests:
+        for batch in _draw(pipeline, subject, kind, bench):
+            if kind == bench.assignment.timed:
+                times.add(batch, bench.assignment.drawings[kind])
+            done += len(batch.pictures)
+            yield StageProgress(stage="draw", done=done, total=total)
 
 
 def _measure_on_full_base(
@@ -191,6 +224,8 @@ def _measure_on_full_base(
     most, compute = bench.order.settings.evaluation.pictures, bench.compute
     measure = partial(measure_losses, pipeline.unet, bench.table, most, compute)
     if subject.run is not None:
+        # As the run itself measures: diffusers has rounded the adapter to the base's precision.
+        restore_precision(pipeline.unet, RunFolder(bench.folder.root / subject.run).adapter_file)
         return (yield from measure())
     key = name_base_losses(bench.model, "full", bench.table, most, compute)
     return (yield from recall_or_measure(key, measure))
@@ -218,13 +253,30 @@ def _draw(
         yield batch
 
 
-def _summarise_times(batches: Sequence[TimedBatch]) -> DrawingTime | None:
-    """Return how long a picture takes, the first batch left out as warm-up."""
-    each = sorted(
-        batch.seconds / len(batch.pictures) for batch in batches[1:] for _ in batch.pictures
-    )
-    if not each:
-        return None
-    return DrawingTime(
-        median=quantile(each, 0.5), p25=quantile(each, 0.25), p75=quantile(each, 0.75), n=len(each)
-    )
+class Times:
+    """How long the pictures of one kind take, in full batches; the first one is left out."""
+
+    def __init__(self) -> None:
+        self._each: list[float] = []
+        self._sampler_steps = 0
+        self._is_warm = False
+
+    def add(self, batch: TimedBatch, drawing: Drawing) -> None:
+        """Take note of a batch."""
+        self._sampler_steps = drawing.sampler_steps
+        if self._is_warm and len(batch.pictures) == drawing.batch_size:
+            self._each += [batch.seconds / len(batch.pictures)] * len(batch.pictures)
+        self._is_warm = True
+
+    def summarise(self) -> DrawingTime | None:
+        """Return median and quartiles; None where nothing was timed."""
+        each = sorted(self._each)
+        if not each:
+            return None
+        return DrawingTime(
+            median=quantile(each, 0.5),
+            p25=quantile(each, 0.25),
+            p75=quantile(each, 0.75),
+            n=len(each),
+            sampler_steps=self._sampler_steps,
+        )

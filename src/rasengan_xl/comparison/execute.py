@@ -9,9 +9,10 @@ from rasengan_xl.comparison.costs import KnownCost, remember_cost
 from rasengan_xl.comparison.examination import list_examinations
 from rasengan_xl.comparison.facts import FailureFacts, PreparedFacts
 from rasengan_xl.comparison.layout import ComparisonFolder
+from rasengan_xl.comparison.lock import claim_alone
 from rasengan_xl.comparison.orders import Prepare, Train
 from rasengan_xl.comparison.places import Place, ThisMachine
-from rasengan_xl.comparison.plan import PlannedRun, plan_runs
+from rasengan_xl.comparison.plan import PlannedRun, plan_runs, refuse_changed_origin
 from rasengan_xl.comparison.result import RESULT_FILE
 from rasengan_xl.comparison.side_by_side import (
     Job,
@@ -24,12 +25,13 @@ from rasengan_xl.comparison.sweep import (
     Sweep,
     Trial,
     choose_rates,
+    keep_failure,
     list_trials,
     settle_rates,
 )
 from rasengan_xl.config.comparison_settings import ComparisonSettings
 from rasengan_xl.errors import RasenganError
-from rasengan_xl.runs.folder import read_record
+from rasengan_xl.runs.folder import read_if_sound, read_record
 from rasengan_xl.runs.records import Machine, RunSummary
 from rasengan_xl.whole_file import remove_file, write_whole
 
@@ -79,8 +81,15 @@ def run_comparison(
         place=place or ThisMachine(device=first.compute.device),
         command=command,
     )
+    with claim_alone(folder):
+        yield from _carry_out(settings, only, course)
+
+
+def _carry_out(
+    settings: ComparisonSettings, only: Collection[str], course: Course
+) -> Generator[ComparisonEvent]:
     course.folder.begun_settings()  # refuses a folder that holds something else
-    trials = list_trials(settings, course.folder)
+    trials = list_trials(settings, course.folder, only)
     if not trials:
         plan_runs(settings, course.folder, only)  # refuses what was run with other settings
     yield from _prepare(settings, course)
@@ -88,34 +97,40 @@ def run_comparison(
     sweep = yield from _try_rates(trials, course)
     settled = settle_rates(settings, sweep)
     yield from _train(plan_runs(settled, course.folder, only), settled, sweep, course)
-    _write_result(settled, sweep, course, running=True)  # drawing may fail
-    yield from _examine(settled, course)
-    _write_result(settled, sweep, course, running=False)
+    _write_result(settled, sweep, course, running=True)
+    failures = yield from _examine(settled, course)
+    _write_result(settled, sweep, course, running=False, notes=failures)
 
 
 def _prepare(settings: ComparisonSettings, course: Course) -> Generator[ComparisonEvent]:
     """Find what would stop any arm, encode the dataset, and measure the device once."""
     file = course.folder.prepared_file
-    known = read_record(PreparedFacts, file) if file.exists() else None
+    known = read_if_sound(PreparedFacts, file)
     order = Prepare(
         root=course.folder.root,
         arms=settings.arms,
         matched=settings.design == "matched",
-        probe=known is None or known.probe is None,
+        known_probe=known.probe if known else None,
     )
-    log = course.folder.log_file(PREPARE) if course.folder.is_begun else None
+    # Of a mistake of the user's nothing is kept; of a crash, what the libraries said.
+    log = course.folder.log_file(PREPARE)
     for event in carry_out_jobs([Job(name=PREPARE, order=order, log=log)], course.place):
         if isinstance(event, JobEnded) and event.reason is not None:
-            raise RasenganError(event.reason)
+            if event.by_user and not course.folder.is_begun:
+                course.folder.remove_leftovers()
+            where = "" if event.by_user else f" (see {log})"
+            raise RasenganError(f"{event.reason}{where}")
         yield event
-    if known is not None:
-        found = read_record(PreparedFacts, file)
-        kept = {"probe": known.probe, "memory": found.memory or known.memory}
-        write_whole(file, found.model_copy(update=kept).model_dump_json(indent=2))
+    found = read_record(PreparedFacts, file)
+    refuse_changed_origin(course.folder, found)
+    if known is not None and found.memory is None:  # nothing had to be encoded this time
+        kept = found.model_copy(update={"memory": known.memory})
+        write_whole(file, kept.model_dump_json(indent=2))
 
 
 def _try_rates(trials: Sequence[Trial], course: Course) -> Generator[ComparisonEvent, None, Sweep]:
-    """Train every trial that is not finished, and choose each arm's learning rate."""
+    """Train every trial that is left to try, and choose each arm's learning rate."""
+    waiting = {trial.name: trial for trial in trials if trial.is_waiting}
     jobs = [
         Job(
             name=trial.name,
@@ -127,13 +142,13 @@ def _try_rates(trials: Sequence[Trial], course: Course) -> Generator[ComparisonE
             ),
             log=course.folder.log_file(trial.name),
         )
-        for trial in trials
-        if not (trial.folder.is_begun and trial.folder.is_finished)
+        for trial in waiting.values()
     ]
     failures: dict[str, str] = {}
     for event in carry_out_jobs(jobs, course.place) if jobs else ():
         if isinstance(event, JobEnded) and event.reason is not None:
             failures[event.job] = event.reason
+            keep_failure(waiting[event.job], event)
         yield event
     return choose_rates(list(trials), failures)
 
@@ -149,6 +164,8 @@ def _train(
             reason = f"no learning rate could be chosen: {tried[0].reason}"
             _note_failure(course, run, JobEnded(job=run.name, attempts=1, seconds=0, reason=reason))
             del left[run.name]
+    for run in left.values():
+        remove_file(course.folder.failure_file(run.name))  # it is tried again
     jobs = [_training_job(run, course) for run in left.values()]
     for event in carry_out_jobs(jobs, course.place) if jobs else ():
         if isinstance(event, JobEnded):
@@ -188,28 +205,37 @@ def _note_failure(course: Course, run: PlannedRun, end: JobEnded) -> None:
     write_whole(course.folder.failure_file(run.name), facts.model_dump_json(indent=2))
 
 
-def _examine(settings: ComparisonSettings, course: Course) -> Generator[ComparisonEvent]:
+def _examine(
+    settings: ComparisonSettings, course: Course
+) -> Generator[ComparisonEvent, None, list[str]]:
     """Have every finished run draw, and its pictures judged.
 
-    Raises:
-        RasenganError: Pictures could not be drawn; the numbers are kept.
+    Returns:
+        Why some could not, one line each: what others drew and measured is kept.
     """
     jobs = list_examinations(settings, course.folder, course.place.slots)
     failures: list[str] = []
     for event in carry_out_jobs(jobs, course.place) if jobs else ():
         if isinstance(event, JobEnded) and event.reason is not None:
-            failures.append(event.reason)
+            failures.append(
+                f"pictures are missing: {event.reason}; the same command tries them again"
+            )
         yield event
-    if failures:
-        raise RasenganError(
-            f"{course.folder.root}: the pictures could not be drawn: {failures[0]}; "
-            "`rasengan report` shows the numbers, and the same command tries again"
-        )
+    return failures
 
 
 def _write_result(
-    settings: ComparisonSettings, sweep: Sweep, course: Course, *, running: bool
+    settings: ComparisonSettings,
+    sweep: Sweep,
+    course: Course,
+    *,
+    running: bool,
+    notes: Sequence[str] = (),
 ) -> None:
     result = collect_comparison(settings, sweep, course.folder, running=running)
-    described = {"command": course.command, "jobs": course.place.slots}
+    described = {
+        "command": course.command,
+        "jobs": course.place.slots,
+        "notes": [*notes, *result.notes],
+    }
     result.model_copy(update=described).write(course.folder.root / RESULT_FILE)

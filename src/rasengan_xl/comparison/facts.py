@@ -1,7 +1,7 @@
 """What workers write down for the process that puts a comparison together."""
 
 from rasengan_xl.comparison.result import EncoderFacts, Probe
-from rasengan_xl.runs.records import PeakMemory, Record
+from rasengan_xl.runs.records import ModelFacts, PeakMemory, Record
 
 
 class ArmFacts(Record):
@@ -17,9 +17,12 @@ class PreparedFacts(Record):
     """What preparing found out."""
 
     arms: dict[str, ArmFacts]
-    probe: Probe | None
+    probe: Probe
     memory: PeakMemory | None
     """Of encoding; absent when everything had been encoded before."""
+    dataset_fingerprint: str
+    """SHA-256 over every picture and all its wordings, in order."""
+    model: ModelFacts
 
 
 class FailureFacts(Record):
@@ -38,6 +41,7 @@ class DrawingTime(Record):
     p75: float
     n: int
     """Pictures."""
+    sampler_steps: int
 
 
 class DrawnNearest(Record):
@@ -53,13 +57,18 @@ class Examined(Record):
     """What was measured of one subject: the base, or an arm trained with a seed."""
 
     key: str
-    """Hash over all that this depends on: it is examined anew when that changes."""
-    judged: bool
-    """Whether the encoders have had their say; else it has only drawn."""
+    """Hash over all that the pictures and losses depend on: it draws anew when that changes."""
+    judge_key: str | None
+    """Hash over the encoders that have had their say; None while it has only drawn."""
+    failure: str | None = None
+    """Why it could not be examined, in one line."""
+    table: list[str]
+    """Digests of the held-out pictures, in the order of the losses."""
     losses: list[list[float]] | None
     """[picture][timestep] on the unquantized base; absent where the run's own table is that."""
     seconds_per_picture: DrawingTime | None
-    memory: PeakMemory
+    memory: PeakMemory | None
+    """Absent where it could not be examined."""
     prompts: list[str]
     """Captions of the scored pictures, in order."""
     clip_scores: list[float] | None = None

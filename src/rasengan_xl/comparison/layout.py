@@ -1,5 +1,6 @@
 """The folder of a comparison: the only place that knows the names of its files."""
 
+import shutil
 from pathlib import Path
 from typing import Literal
 
@@ -14,6 +15,8 @@ PictureKind = Literal["shown", "scored", "neutral"]
 
 
 DRAWN_FOLDER = "drawn"
+ARRIVING = ".arriving-"
+"""How folders begin that are on their way from another machine."""
 
 
 class ComparisonFolder:
@@ -66,6 +69,7 @@ class ComparisonFolder:
             OutputError: Something else lies here.
         """
         if not self.is_begun:
+            self.remove_leftovers()
             refuse_used_folder(self.root, "choose another --out")
             return None
         try:
@@ -77,6 +81,17 @@ class ComparisonFolder:
                 f"{self.settings_file}: is not the settings of a comparison that this version can "
                 "continue; choose another --out"
             ) from error
+
+    def remove_leftovers(self) -> None:
+        """Remove what a command leaves that was killed before it had kept its settings."""
+        if not self.root.is_dir():
+            return
+        left = [p for p in self.root.iterdir() if p.name in {self.logs_folder.name, "prepared"}]
+        left += self.root.glob(f"{ARRIVING}*")
+        if left and len(left) == len(list(self.root.iterdir())):  # else it is somebody's
+            for path in left:
+                shutil.rmtree(path)
+            self.root.rmdir()
 
     def keep_settings(self, settings: ComparisonSettings) -> None:
         """Keep what the comparison is continued with from now on."""

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from rasengan_xl.comparison.layout import REFERENCE, drawn_folder
+from rasengan_xl.comparison.result import Probe
 from rasengan_xl.config.comparison_settings import PictureSettings, ScoringSettings
 from rasengan_xl.config.settings import RunSettings
 from rasengan_xl.runs.folder import RunFolder
@@ -47,8 +48,8 @@ class Prepare(Order):
     arms: dict[str, RunSettings]
     matched: bool = False
     """Whether all arms must have equally many trainable parameters."""
-    probe: bool = True
-    """Whether to measure what the device can do at most."""
+    known_probe: Probe | None = None
+    """What a device was found to do at most: measured again only on another, or otherwise."""
 
     @property
     def outputs(self) -> tuple[str, ...]:
@@ -97,7 +98,7 @@ class Subject(BaseModel):
     on_full_base: bool
     """Whether its held-out loss on the unquantized base is to be measured: its run's is not."""
     key: str
-    """Hash over all that the examination depends on."""
+    """Hash over all that its pictures and losses depend on."""
 
 
 class Examine(Order):
@@ -109,15 +110,19 @@ class Examine(Order):
     pictures: PictureSettings
     scoring: ScoringSettings
     subjects: tuple[Subject, ...]
-    reference_key: str
+    judge_key: str
+    """Hash over the encoders that are to have their say."""
     writes_reference: bool
     """Whether to write down what the pictures are set against: one order of several does."""
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        """The runs whose adapters draw, and what has been drawn by them."""
-        runs = tuple(subject.run for subject in self.subjects if subject.run is not None)
-        return (*runs, *(drawn_folder(subject.name) for subject in self.subjects))
+        """The adapters that draw, with their settings, and what has been drawn by them."""
+        runs = [subject.run for subject in self.subjects if subject.run is not None]
+        return (
+            *(file for run in runs for file in drawing_files(run)),
+            *(drawn_folder(subject.name) for subject in self.subjects),
+        )
 
     @property
     def outputs(self) -> tuple[str, ...]:
@@ -128,6 +133,12 @@ class Examine(Order):
 
 AnyOrder = Annotated[Prepare | Train | Examine, Field(discriminator="do")]
 ORDERS: TypeAdapter[Prepare | Train | Examine] = TypeAdapter(AnyOrder)
+
+
+def drawing_files(run: str) -> tuple[str, ...]:
+    """Name the files that it takes to draw with a run: not its checkpoints, which are large."""
+    folder = RunFolder(Path(run))
+    return (folder.settings_file.as_posix(), folder.adapter_file.as_posix())
 
 
 def encode_progress(record: StageProgress | StepRecord) -> str:

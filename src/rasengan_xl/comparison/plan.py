@@ -4,14 +4,16 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal
 
+from rasengan_xl.comparison.chosen_arms import refuse_unknown_arms
 from rasengan_xl.comparison.costs import KnownCost, recall_cost
+from rasengan_xl.comparison.facts import PreparedFacts
 from rasengan_xl.comparison.layout import ComparisonFolder
 from rasengan_xl.config.comparison import differences
 from rasengan_xl.config.comparison_settings import ComparisonSettings
 from rasengan_xl.config.settings import RunSettings
-from rasengan_xl.config.wording import closest
-from rasengan_xl.errors import OutputError, RecipeError
-from rasengan_xl.runs.folder import RunFolder
+from rasengan_xl.errors import OutputError
+from rasengan_xl.runs.folder import RunFolder, read_record
+from rasengan_xl.runs.records import DatasetFacts, ModelFacts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,12 +58,7 @@ def plan_runs(
         RecipeError: `only` names no arm.
         OutputError: A run that lies here was made with other settings.
     """
-    for arm in only:
-        if arm not in settings.arms:
-            raise RecipeError(
-                f"--only {arm}: no such arm{closest(arm, settings.arms)}; there are "
-                f"{', '.join(settings.arms)}"
-            )
+    refuse_unknown_arms(only, settings.arms)
     return [
         _plan_run(arm, seed, settings.arms[arm], folder)
         for seed in settings.seeds
@@ -109,3 +106,27 @@ def refuse_changes(run: RunFolder, wanted: RunSettings) -> None:
             f"{run.path}: was run with other settings: {changes}; choose another --out, or remove "
             "that folder to have it run anew"
         )
+
+
+def refuse_changed_origin(folder: ComparisonFolder, found: PreparedFacts) -> None:
+    """Refuse to set runs beside others that saw another dataset or started from another base.
+
+    Raises:
+        OutputError: Files behind an unchanged name have changed since a run here was begun.
+    """
+    for place in sorted(folder.root.glob("arms/*/seed-*")):
+        run = RunFolder(place)
+        if not run.has_origin:
+            continue
+        dataset = read_record(DatasetFacts, run.dataset_file)
+        if dataset.fingerprint != found.dataset_fingerprint:
+            raise _changed(run, f"the dataset {dataset.source}")
+        if read_record(ModelFacts, run.model_file).parts != found.model.parts:
+            raise _changed(run, f"the base model {found.model.name}")
+
+
+def _changed(run: RunFolder, what: str) -> OutputError:
+    return OutputError(
+        f"{run.path}: {what} has changed since this run was begun, so that others could not be set "
+        "beside it; restore it, choose another --out, or remove that folder to have it run anew"
+    )

@@ -8,7 +8,7 @@ from rasengan_xl.adapters.matching import refuse_unmatched
 from rasengan_xl.comparison.facts import ArmFacts, PreparedFacts
 from rasengan_xl.comparison.layout import ComparisonFolder
 from rasengan_xl.comparison.orders import Prepare
-from rasengan_xl.comparison.probe import measure_peak
+from rasengan_xl.comparison.probe import recall_or_measure_peak
 from rasengan_xl.config.settings import RunSettings
 from rasengan_xl.dataset.encoded import encode_dataset
 from rasengan_xl.errors import AdapterError, DeviceError
@@ -25,7 +25,7 @@ from rasengan_xl.training.optimizer import check_optimizer
 
 
 def prepare_arms(order: Prepare) -> Iterator[StageProgress]:
-    """Check every arm, encode each dataset once, and write down what was found.
+    """Check every arm, encode the dataset that all share, and write down what was found.
 
     Raises:
         RasenganError: Something would stop an arm; nothing has been written then.
@@ -43,16 +43,19 @@ def prepare_arms(order: Prepare) -> Iterator[StageProgress]:
         refuse_unmatched(shape, {name: arm.adapter for name, arm in order.arms.items()})
     compute = choose_compute(first.compute)
     reset_peak_memory(compute.device)
-    encoded = 0
-    for settings in order.arms.values():  # what an earlier arm encoded comes from the cache
-        model = find_model(settings.base_model, settings.base_revision)
-        dataset = yield from encode_dataset(settings, model, compute)
-        encoded += dataset.captions_encoded.encoded + dataset.crops_encoded.encoded
-        build_table(dataset.held_out, load_noise_schedule(model, zero_terminal_snr=None), settings)
+    # Base model and dataset are the same in all arms (config/comparison.py).
+    model = find_model(first.base_model, first.base_revision)
+    dataset = yield from encode_dataset(first, model, compute)
+    encoded = dataset.captions_encoded.encoded + dataset.crops_encoded.encoded
+    build_table(dataset.held_out, load_noise_schedule(model, zero_terminal_snr=None), first)
     memory = peak_memory("encode", compute.device) if encoded else None
     yield StageProgress(stage="measure the device", done=0, total=1)
     found = PreparedFacts(
-        arms=facts, probe=measure_peak(compute) if order.probe else None, memory=memory
+        arms=facts,
+        probe=recall_or_measure_peak(compute, order.known_probe),
+        memory=memory,
+        dataset_fingerprint=dataset.facts.fingerprint,
+        model=model.facts(),
     )
     yield StageProgress(stage="measure the device", done=1, total=1)
     write_whole(ComparisonFolder(order.root).prepared_file, found.model_dump_json(indent=2))

@@ -123,8 +123,7 @@ class RayPlace:
             yield StageProgress(stage="wait for a machine", done=1, total=1)
             with tempfile.TemporaryFile() as output:
                 outcome = yield from self._listen(bench, output, stop)
-                if output.tell():
-                    unpack_in_place(output, order.root, order.outputs)
+                arrived = _bring_in(output, order)
             self._wait(bench.leave.remote(), stop.hurried)
         finally:
             self._ray.kill(bench)  # its worker sees that nobody listens, and ends
@@ -133,6 +132,11 @@ class RayPlace:
                 log.parent.mkdir(parents=True, exist_ok=True)
                 log.write_text(outcome.said, encoding="utf-8")
             raise WorkerFailedError(outcome.reason, by_user=outcome.by_user, lost=outcome.lost)
+        if order.outputs and not arrived:
+            raise WorkerFailedError(
+                "the worker on the cluster ended well, but nothing that it wrote came back",
+                by_user=False,
+            )
 
     def _listen(
         self, bench: Any, output: IO[bytes], stop: Stop
@@ -159,6 +163,11 @@ class RayPlace:
             if broken_off.is_set():
                 raise WorkerFailedError("it was stopped", by_user=False, lost=True)
         return self._ray.get(answer)
+
+
+def _bring_in(output: IO[bytes], order: Order) -> tuple[str, ...]:
+    """Put what came back in its place; return the names of what that was."""
+    return unpack_in_place(output, order.root, order.outputs) if output.tell() else ()
 
 
 def _import_ray() -> Any:

@@ -126,10 +126,16 @@ class SweepTrial(Record):
 
 
 class EqualTime(Record):
-    """Held-out losses after equal training time: that of the fastest arm's whole run."""
+    """Held-out losses after equal training time: that of the fastest arm's whole run.
+
+    They are on the base that a run trains on (NF4 for QLoRA), and cut the learning-rate schedule
+    of slower arms off before its end, which counts against them.
+    """
 
     seconds: float
     arms: dict[str, "LossAtTime"]
+    note: str = ""
+    """What these losses do not bear, in a sentence or two."""
 
 
 class LossAtTime(Record):
@@ -154,6 +160,8 @@ class Probe(Record):
     seconds: float
     side: int
     """Of the square matrices."""
+    device_name: str = ""
+    """What was measured; empty where an earlier version did not tell."""
 
 
 class Comparison(Record):

@@ -23,11 +23,12 @@ from rasengan_xl.evaluation.attributes import judge_attributes
 from rasengan_xl.evaluation.distances import find_nearest
 from rasengan_xl.evaluation.encoders import Encoder, clip_scores, find_encoder
 from rasengan_xl.evaluation.features import encode_pictures, encode_texts
+from rasengan_xl.evaluation.held_out import reported_rows
 from rasengan_xl.file_digests import file_digest
 from rasengan_xl.mini.reader.loading import READER_FOLDER, WEIGHTS_NAME, load_reader
-from rasengan_xl.runs.folder import write_whole
 from rasengan_xl.runs.records import StageProgress
 from rasengan_xl.tensor_file import write_tensors
+from rasengan_xl.whole_file import remove_file, write_whole
 
 if TYPE_CHECKING:
     from rasengan_xl.comparison.examine import Bench
@@ -71,6 +72,7 @@ def score_subjects(
     judges, facts = _find_judges(scoring, bench) if scoring.pictures else ([], [])
     near = next((judge for key in _NEAREST_BY for judge in judges if judge.key == key), None)
     reference, similarities = _list_reference(bench), None
+    _forget(bench, scored)
     done, total = 0, len(judges) * (len(scored) + 1)
     for judge in judges:
         yield StageProgress(stage=f"judge by {judge.key}", done=done, total=total)
@@ -88,13 +90,24 @@ def score_subjects(
             yield StageProgress(stage=f"judge by {judge.key}", done=done, total=total)
     if order.writes_reference:
         told = ReferenceFacts(
-            key=order.reference_key,
+            key=order.judge_key,
             encoders=facts,
             held_out=[request.picture.name for request in reference.held_out],
             held_out_similarities=similarities,
         )
         write_whole(bench.folder.reference.facts_file, told.model_dump_json(indent=2))
     return scored
+
+
+def _forget(bench: "Bench", subjects: Iterable[str]) -> None:
+    """Remove what encoders said of other pictures, or what encoders say that are not asked now."""
+    folders = [bench.folder.drawn(name) for name in subjects]
+    if bench.order.writes_reference:
+        remove_file(bench.folder.reference.facts_file)
+        folders.append(bench.folder.reference)
+    for folder in folders:
+        for file in (*folder.path.glob("features-*"), *folder.path.glob("nearest/*")):
+            remove_file(file)
 
 
 def _find_judges(
@@ -130,7 +143,9 @@ def _find_encoder(
 
 def _list_reference(bench: "Bench") -> Reference:
     settings = bench.order.settings
-    held_out = bench.dataset.held_out_plan[settings.evaluation.tuning_pictures :]
+    dataset, tuning = bench.dataset, settings.evaluation.tuning_pictures
+    rows = reported_rows(dataset.held_out.pictures, tuning)
+    held_out = [dataset.held_out_plan[row] for row in rows]
 
     def first_crops(planned: Sequence[PlannedPicture]) -> list[CropRequest]:
         return [CropRequest(p.picture, p.crops[0], settings.dataset.background) for p in planned]

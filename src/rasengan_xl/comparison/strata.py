@@ -22,7 +22,7 @@ Rows = Mapping[Seed, np.ndarray]
 def split_by_timestep(evidence: Evidence) -> list[StratumLoss]:
     """Return the held-out loss at every timestep of the table, of the base and of every arm."""
     base = evidence.base_losses_on_full
-    if base is None:
+    if base is None or not evidence.subjects:
         return []
     timesteps = next(s.table.timesteps for s in evidence.subjects if s.table is not None)
     losses = {arm: _losses_on_full(evidence, arm) for arm in evidence.arms}

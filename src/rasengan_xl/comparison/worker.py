@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from typing import TextIO
 
 from rasengan_xl.comparison.examine import examine_subjects
+from rasengan_xl.comparison.lock import claim_run
 from rasengan_xl.comparison.orders import (
     ORDERS,
     Examine,
@@ -35,7 +36,10 @@ def carry_out(order: Prepare | Train | Examine) -> Iterator[StageProgress | Step
         case Prepare():
             yield from prepare_arms(order)
         case Train():
-            yield from run_training(order.settings, order.folder, resume=order.resume)
+            with claim_run(order.folder.path):
+                # Another worker may have begun it meanwhile.
+                resume = order.resume or order.folder.is_begun
+                yield from run_training(order.settings, order.folder, resume=resume)
         case Examine():
             yield from examine_subjects(order)
 

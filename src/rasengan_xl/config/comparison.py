@@ -23,7 +23,10 @@ from rasengan_xl.config.shipped import COMPARISONS, find_recipe
 from rasengan_xl.config.wording import describe_errors
 from rasengan_xl.errors import RecipeError
 
-_MEASURED_ON = ("base_", "dataset.", "caption.", "evaluation.", "objective.zero_terminal_snr")
+_MEASURED_ON = (
+    *("base_", "dataset.", "caption.", "evaluation.", "compute."),
+    "objective.zero_terminal_snr",
+)
 _NOT_MEASURED_ON = frozenset({"caption.dropout", "caption.null", "evaluation.checkpoint_pictures"})
 _OWN_KEYS = frozenset({*ComparisonSettings.model_fields} - {"arms"})
 

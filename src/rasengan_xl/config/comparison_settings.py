@@ -2,7 +2,14 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic import (
+    Field,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    field_validator,
+    model_validator,
+)
 
 from rasengan_xl.config.dataset_settings import LATENT_MULTIPLE
 from rasengan_xl.config.fields import Settings
@@ -88,11 +95,20 @@ class SweepSettings(Settings):
     steps: PositiveInt | None = None
     """Of a trial; absent: as many as a reported run."""
 
+    @field_validator("learning_rate")
+    @classmethod
+    def _rates_are_distinct(cls, rates: tuple[float, ...]) -> tuple[float, ...]:
+        # As a trial's folder is named: rates that are written alike would share one.
+        written = [f"{rate:g}" for rate in rates]
+        if twice := [rate for rate in written if written.count(rate) > 1]:
+            raise ValueError(f"names {twice[0]} twice; give rates that differ in six digits")
+        return rates
+
 
 class ComparisonSettings(Settings):
     """A base recipe and named variations of it, each trained with every seed."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+$")]
+    name: ArmName
     varies: tuple[str, ...]
     """Keys, or tables, in which arms may differ; any other difference is refused."""
     seeds: Annotated[tuple[NonNegativeInt, ...], Field(min_length=1)] = (0,)

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Generator
+from importlib.metadata import version
 
 import torch
 
@@ -24,7 +25,7 @@ def name_base_losses(
     most_pictures: int,
     compute: Compute,
 ) -> str:
-    """Name all that the losses of a base depend on, to the last bit.
+    """Name all that the losses of a base depend on.
 
     Args:
         model: The base.
@@ -39,7 +40,7 @@ def name_base_losses(
         base_precision,
         compute.dtype,
         gpu,
-        torch.__version__,
+        *(version(package) for package in ("torch", "diffusers", "bitsandbytes")),
         table.key(most_pictures),
     )
 

@@ -11,7 +11,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from rasengan_xl.config.settings import RunSettings
-from rasengan_xl.dataset.encoded import EncodedPictures
+from rasengan_xl.dataset.encoded import EncodedPicture, EncodedPictures
 from rasengan_xl.dataset.store import content_key
 from rasengan_xl.errors import DatasetError, DivergedError
 from rasengan_xl.ranks import ALONE, Ranks
@@ -91,20 +91,33 @@ def build_table(
         DatasetError: The pictures set aside for tuning leave none to report on.
     """
     tuning = settings.evaluation.tuning_pictures
-    if tuning >= len(pictures):
+    reported = reported_rows(pictures.pictures, tuning)
+    if not reported:
         raise DatasetError(
             f"{len(pictures)} pictures are held out, of which evaluation.tuning_pictures = "
-            f"{tuning} leave none to report on: hold out more "
+            f"{tuning}, with copies of them, leave none to report on: hold out more "
             "(--set dataset.held_out_minimum=...), or tune on fewer"
         )
     on_tuning = settings.evaluation.split == "tuning"
-    rows = pictures.pictures[:tuning] if on_tuning else pictures.pictures[tuning:]
+    rows = [row for row in range(len(pictures)) if (row not in reported) == on_tuning]
     return HeldOutTable(
-        pictures=replace(pictures, pictures=rows),
+        pictures=replace(pictures, pictures=[pictures.pictures[row] for row in rows]),
         objective=plain_objective(schedule),
         timesteps=settings.evaluation.timesteps,
         at_once=settings.training.batch_size,
     )
+
+
+def reported_rows(pictures: Sequence[EncodedPicture], tuning: int) -> tuple[int, ...]:
+    """Return which held-out pictures are reported on: all but the first, and copies of those.
+
+    Args:
+        pictures: All that are held out.
+        tuning: How many are set aside to tune on.
+    """
+    # An encoded crop is named by its picture's content, without the caption.
+    tuned = {picture.crops[0].key for picture in pictures[:tuning]}
+    return tuple(row for row, each in enumerate(pictures) if each.crops[0].key not in tuned)
 
 
 def tabulate_losses(table: HeldOutTable, base: Losses, adapted: Losses) -> TableLosses:

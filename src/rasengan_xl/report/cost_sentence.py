@@ -18,7 +18,8 @@ ALIKE = 1.01
 def write_cost(comparison: Comparison) -> str:
     """Say what memory and time the arms take; empty where neither was measured of two arms."""
     memory, time = find_memory(comparison), find_time(comparison)
-    costs = [cost for cost in (memory, time) if cost and len(cost.arms) > 1]
+    # Where arms ran on unlike devices, their costs say nothing of each other.
+    costs = [c for c in (memory, time) if c and c.direction != "neither" and len(c.arms) > 1]
     parts = [_describe(comparison, cost, is_time=cost is time) for cost in costs]
     text = "; ".join(part for part in parts if part)
     if not text:

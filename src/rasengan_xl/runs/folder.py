@@ -281,6 +281,14 @@ def read_record(kind: type[Kind], file: Path) -> Kind:
         raise OutputError(f"{file}: is missing or not what this version writes") from error
 
 
+def read_if_sound(kind: type[Kind], file: Path) -> Kind | None:
+    """Read a record that can be made anew: None if it is missing, damaged or of another version."""
+    try:
+        return read_record(kind, file)
+    except OutputError:
+        return None
+
+
 def _step_record(line: str, place: str) -> StepRecord:
     try:
         return StepRecord(**json.loads(line))

@@ -30,7 +30,7 @@ def describe_machine(device: torch.device, processes: int = 1) -> Machine:
     properties = cuda.get_device_properties(device) if on_cuda else None
     return Machine(
         device=device.type,
-        device_name=torch.cuda.get_device_name(device) if on_cuda else _processor_name(),
+        device_name=name_device(device),
         processes=processes,
         device_memory_gib=round(properties.total_memory / 2**30, 1) if properties else None,
         cores=len(os.sched_getaffinity(0))
@@ -42,6 +42,11 @@ def describe_machine(device: torch.device, processes: int = 1) -> Machine:
         packages={name: found for name in PACKAGES if (found := _version_of(name))},
         commit=_commit(),
     )
+
+
+def name_device(device: torch.device) -> str:
+    """Say which GPU, or which processor, a device is."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else _processor_name()
 
 
 def _version_of(package: str) -> str | None:

@@ -27,7 +27,7 @@ _LIBRARIES: dict[TrackerKind, str] = {
 
 
 def check_trackers(kinds: Sequence[str]) -> tuple[TrackerKind, ...]:
-    """Refuse a tracker that is unknown or whose library is missing, before any work.
+    """Refuse a tracker that is unknown, not installed or not logged in, before any work.
 
     Raises:
         DeviceError: It is.
@@ -38,6 +38,8 @@ def check_trackers(kinds: Sequence[str]) -> tuple[TrackerKind, ...]:
             raise DeviceError(f"--track {kind}: is unknown; give one of {', '.join(known)}")
         if importlib.util.find_spec(_LIBRARIES[known[kind]]) is None:
             raise DeviceError(_describe_missing(kind))
+        if kind == "wandb":
+            _refuse_logged_out_wandb()
     return tuple(known[kind] for kind in kinds)
 
 
@@ -67,14 +69,17 @@ def open_tracker(
     except DeviceError:
         raise
     except Exception as error:  # a library may raise anything, such as for a name or a proxy
-        raise DeviceError(
-            f"--track {kind}: cannot begin ({type(error).__name__}: {error}); mend that, or leave "
-            f"out --track {kind}"
-        ) from error
+        raise DeviceError(_describe_refusal(kind, error)) from error
 
 
 def _describe_missing(kind: str) -> str:
     return f"--track {kind}: is not installed; run `pip install 'rasengan-xl[{kind}]'`"
+
+
+def _describe_refusal(kind: str, error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    said = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+    return f"--track {kind}: cannot begin ({said}); mend that, or leave out --track {kind}"
 
 
 def _open_tensorboard(folder: Path, run_name: str, settings: Mapping[str, Any]) -> Sink:
@@ -92,12 +97,7 @@ def _open_tensorboard(folder: Path, run_name: str, settings: Mapping[str, Any]) 
 
 def _open_wandb(folder: Path, run_name: str, settings: Mapping[str, Any]) -> Sink:
     wandb = importlib.import_module("wandb")
-    mode = wandb.setup().settings.mode
-    # `init` would ask for a key in a terminal; and it is the user's to log in.
-    if mode == "online" and not wandb.login(prompt=False, verify=False):
-        raise DeviceError(
-            "--track wandb: you are not logged in; run `wandb login`, or set WANDB_MODE=offline"
-        )
+    _refuse_logged_out_wandb()
     folder.mkdir(parents=True, exist_ok=True)
     run = wandb.init(
         project=os.environ.get("WANDB_PROJECT", PROJECT),
@@ -108,6 +108,20 @@ def _open_wandb(folder: Path, run_name: str, settings: Mapping[str, Any]) -> Sin
         settings=wandb.Settings(silent=True, console="off"),
     )
     return Sink(write=lambda scalars, step: run.log(dict(scalars), step=step), end=run.finish)
+
+
+def _refuse_logged_out_wandb() -> None:
+    """Refuse to begin without a key: `init` would ask for one, and it is the user's to log in."""
+    try:
+        wandb = importlib.import_module("wandb")
+        is_online = wandb.setup().settings.mode == "online"
+        is_ready = not is_online or wandb.login(prompt=False, verify=False)
+    except Exception as error:  # such as for a key of a wrong length, or a mode that is none
+        raise DeviceError(_describe_refusal("wandb", error)) from error
+    if not is_ready:
+        raise DeviceError(
+            "--track wandb: you are not logged in; run `wandb login`, or set WANDB_MODE=offline"
+        )
 
 
 def _open_trackio(folder: Path, run_name: str, settings: Mapping[str, Any]) -> Sink:  # noqa: ARG001

@@ -6,6 +6,7 @@ import numpy as np
 
 from rasengan_xl.comparison.evidence import Evidence, Subject
 from rasengan_xl.comparison.measures.sampling import Measured, Title, over_pictures
+from rasengan_xl.mini.reader.loading import lowest_accuracy
 
 
 def measure_captions(evidence: Evidence) -> Iterator[Measured]:
@@ -29,6 +30,7 @@ def measure_captions(evidence: Evidence) -> Iterator[Measured]:
         note="share of the drawn pictures that the attribute reader takes for shinobi",
         direction="higher",
         group="captions",
+        is_share=True,
     )
 
     def style_of(subject: Subject) -> np.ndarray | None:
@@ -39,10 +41,11 @@ def measure_captions(evidence: Evidence) -> Iterator[Measured]:
     fidelity = Title(
         key="caption_fidelity",
         label="Caption fidelity",
-        note="share of the attributes that a caption names which its picture shows, by the "
-        "attribute reader",
+        note="share of the attributes that a caption names which its picture shows, by a reader "
+        f"that is right on at least {lowest_accuracy():.1%} of held-out portraits",
         direction="higher",
         group="captions",
+        is_share=True,
     )
     yield from over_pictures(fidelity, evidence, _fidelity, key="scored")
     for attribute in _attributes(evidence):
@@ -69,6 +72,7 @@ def _one_attribute(attribute: str, evidence: Evidence) -> Iterator[Measured]:
         note="share of the pictures that show what their caption names",
         direction="higher",
         group="captions",
+        is_share=True,
     )
 
     def rightly(subject: Subject) -> np.ndarray | None:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from rasengan_xl.comparison.evidence import Evidence, Subject
 from rasengan_xl.comparison.facts import DrawingTime
 from rasengan_xl.comparison.measures.sampling import Measured, Timed, Title, over_runs
+from rasengan_xl.evaluation.records import Direction
 from rasengan_xl.runs.records import SecondsPerStep
 
 _Value = Callable[[Subject], float | None]
@@ -13,8 +14,10 @@ _TERA = 1e12
 
 def measure_costs(evidence: Evidence) -> Iterator[Measured]:
     """Measure what each run cost."""
+    devices = {s.machine.device_name for s in evidence.subjects if s.machine}
+    direction: Direction = "lower" if len(devices) < 2 else "neither"
     for key, label, unit, note, value in _COSTS:
-        title = Title(key=key, label=label, unit=unit, note=note, direction="lower", group="cost")
+        title = Title(key=key, label=label, unit=unit, note=note, direction=direction, group="cost")
         yield from over_runs(title, evidence, value, _TIMES.get(key))
     yield from _rates(evidence)
 
@@ -95,6 +98,11 @@ def _drawing_memory(subject: Subject) -> float | None:
     return memory.allocated_gib if memory and memory.kind == "cuda allocated" else None
 
 
+def _reserved_drawing_memory(subject: Subject) -> float | None:
+    memory = subject.examined.memory if subject.examined else None
+    return memory.reserved_gib if memory else None
+
+
 def _pictures_per_second(subject: Subject) -> float | None:
     seconds = _seconds_per_step(subject)
     return subject.pictures_per_step / seconds if seconds else None
@@ -133,6 +141,13 @@ _COSTS: tuple[tuple[str, str, str, str, _Value], ...] = (
         _seconds_per_picture,
     ),
     ("draw_memory_gib", "Peak memory, drawing", "GiB", "most allocated", _drawing_memory),
+    (
+        "draw_memory_reserved_gib",
+        "Peak memory reserved, drawing",
+        "GiB",
+        "most that the allocator held",
+        _reserved_drawing_memory,
+    ),
 )
 _TIMES: dict[str, Callable[[Subject], Timed | None]] = {
     "seconds_per_step": _step_times,

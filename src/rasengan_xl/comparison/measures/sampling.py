@@ -35,6 +35,8 @@ class Title:
     direction: Direction
     group: Literal["loss", "pictures", "captions", "cost"]
     unit: str = ""
+    is_share: bool = False
+    """Whether its values lie between 0 and 1, and so do the ends of their intervals."""
 
 
 def over_pictures(
@@ -150,10 +152,17 @@ def by_arm(
         note=title.note,
         direction=title.direction,
         group=title.group,
-        base=estimate(of_base) if of_base is not None else None,
-        arms={arm: estimate(sampled) for arm, sampled in arms.items()},
+        base=_estimate(of_base, title) if of_base is not None else None,
+        arms={arm: _estimate(sampled, title) for arm, sampled in arms.items()},
     )
     yield Measured(measure=measure, arms=arms)
+
+
+def _estimate(sampled: Sampled, title: Title) -> Estimate:
+    found = estimate(sampled)
+    if not title.is_share or found.low is None or found.high is None:
+        return found
+    return found.model_copy(update={"low": max(0.0, found.low), "high": min(1.0, found.high)})
 
 
 @cache

@@ -1,5 +1,6 @@
 """Load the shipped attribute reader, and have it read pictures of any size."""
 
+import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import cast
@@ -18,6 +19,21 @@ from rasengan_xl.tensor_file import read_tensors
 READER_FOLDER = Path(__file__).parent
 WEIGHTS_NAME, ACCURACY_NAME = "weights.safetensors", "accuracy.json"
 BATCH_SIZE = 64
+_WAYS = ("drawn", "redrawn")
+"""Portraits as they are, and as the VAE gives them back."""
+
+
+def lowest_accuracy(
+    styles: Sequence[str] = ("plain", "shinobi"), folder: Path = READER_FOLDER
+) -> float:
+    """Return how often the reader is right where it is least so, over attributes and styles.
+
+    Args:
+        styles: Of the held-out portraits, as drawn and through the VAE.
+        folder: What holds the reader, if not the one that ships with the package.
+    """
+    told = json.loads((folder / ACCURACY_NAME).read_text(encoding="utf-8"))
+    return min(min(told[way][style].values()) for way in _WAYS for style in styles)
 
 
 class AttributeReader:

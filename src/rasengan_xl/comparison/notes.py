@@ -1,0 +1,42 @@
+"""What a comparison could not say, and why: nothing is left out silently."""
+
+from collections.abc import Iterator
+
+from rasengan_xl.comparison.evidence import Evidence
+from rasengan_xl.evaluation.frechet import frechet_refusal
+from rasengan_xl.evaluation.resampling import SMALLEST_SET
+
+
+def tell_left_out(evidence: Evidence) -> Iterator[str]:
+    """Say in one line each what is not measured, or not judged."""
+    yield from _tell_encoders(evidence)
+    yield from _tell_distances(evidence)
+    devices = sorted({s.machine.device_name for s in evidence.subjects if s.machine})
+    if len(devices) > 1:
+        yield f"runs took place on different devices ({', '.join(devices)}): costs are not judged"
+
+
+def _tell_encoders(evidence: Evidence) -> Iterator[str]:
+    """Say which encoders could not be had, and whom one has not judged."""
+    for encoder in evidence.reference.encoders if evidence.reference else ():
+        if encoder.absent is not None:
+            yield f"{encoder.key}: its columns are left out: {encoder.absent}"
+    for encoder in evidence.encoders:
+        lacking = sum(encoder not in subject.features for subject in evidence.subjects)
+        if lacking:
+            yield f"{encoder}: {lacking} runs have not been judged by it, and are left out there"
+
+
+def _tell_distances(evidence: Evidence) -> Iterator[str]:
+    """Say why there are no distances between sets of pictures, or none of Frechet's."""
+    if evidence.reference is None or evidence.base.examined is None or not evidence.encoders:
+        return
+    drawn, held_out = len(evidence.base.examined.prompts), len(evidence.reference.held_out)
+    if min(drawn, held_out) < SMALLEST_SET:
+        yield (
+            f"CMMD, KID and diversity are not given: there are {drawn} drawn and {held_out} "
+            f"held-out pictures, and they need {SMALLEST_SET} of both"
+        )
+    refusal = frechet_refusal(drawn, held_out)
+    if refusal is not None:
+        yield refusal
