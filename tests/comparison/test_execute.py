@@ -95,7 +95,7 @@ def test_an_adapter_trained_on_nf4_is_judged_on_both_bases(comparison, folder, p
     effect = read(folder).quantization
     assert effect.base_nf4.value != effect.base_full.value
     assert effect.base_difference.value == pytest.approx(
-        effect.base_nf4.value - effect.base_full.value
+        effect.base_full.value - effect.base_nf4.value
     )
     assert set(effect.arms) == {"nf4"}
     nf4 = effect.arms["nf4"]

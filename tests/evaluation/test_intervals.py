@@ -143,3 +143,30 @@ def test_discrepancies_of_one_seed_are_covered(kernels, shift):
     covered = share_covered(found, np.mean(large))
     assert covered >= 0.93
     assert shift == 0 or covered <= 0.97
+
+
+@pytest.mark.parametrize("seeds", [1, 3])
+@pytest.mark.parametrize("value", [0.0, 1.0, 0.1])
+def test_a_share_that_is_alike_for_all_pictures_has_no_interval(seeds, value):
+    rows = {seed: np.full(16, value) for seed in range(seeds)}
+    found = estimate(sample_means(rows, picture_weights(16, 50, "a")))
+    assert (found.value, found.low, found.high) == (pytest.approx(value), None, None)
+
+
+def test_a_difference_alike_for_all_pictures_is_as_sure_as_there_are_pictures():
+    rows = {seed: np.ones(16) for seed in range(3)}
+    assert chance_of(sample_means(rows, picture_weights(16, 50, "a"))) == 2.0**-15
+    one = sample_means({0: np.ones(16)}, picture_weights(16, 50, "a"))
+    assert chance_of(one) is None
+
+
+def test_seeds_that_differ_have_an_interval_though_pictures_of_each_are_alike():
+    rows = {0: np.zeros(16), 1: np.ones(16)}
+    found = estimate(sample_means(rows, picture_weights(16, 50, "a")))
+    assert found.low is not None
+    assert found.low < 0.5 < found.high
+
+
+def test_equal_runs_without_pictures_keep_their_interval():
+    found = estimate(sample_values({0: 2.0, 1: 2.0}))
+    assert (found.low, found.high) == (2.0, 2.0)

@@ -91,6 +91,8 @@ def finish(run: RunFolder, status: str = "finished", steps: int = STEPS) -> None
             skipped_steps=0,
             loader_idle_share=None,
             held_out_loss=held_out if status == "finished" else None,
+            seconds=0.5 * steps,
+            joules_per_step=None,
             trace_hash="9f31c07ab52e4d18",
         )
     )

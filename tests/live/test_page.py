@@ -96,12 +96,32 @@ def test_the_page_says_when_the_server_is_gone(browser, tmp_path):
         visit.page.locator("#lost").wait_for(state="hidden", timeout=10_000)
 
 
+def test_a_state_that_cannot_be_shown_does_not_end_the_asking(browser, tmp_path):
+    growing.write_settings(tmp_path)
+    with serving(tmp_path, 0) as address:
+        visit = Visit(browser, address.url)
+        visit.wait_for("0 of 4 runs finished.")
+        broken = {"body": '{"status": "running", "runs": null}', "content_type": "application/json"}
+        asked = []
+
+        def answer(route):
+            asked.append(route)
+            route.fulfill(**broken)
+
+        visit.page.route("**/state.json", answer, times=1)
+        visit.page.wait_for_timeout(2500)
+        assert len(asked) == 1
+        visit.page.locator("h1").evaluate("head => { head.textContent = 'old' }")
+        visit.page.get_by_role("heading", name="sample").wait_for(timeout=10_000)
+        assert any("null" in complaint for complaint in visit.complaints)  # and it is not hidden
+
+
 @pytest.mark.parametrize("width", [320, 390, 1440])
 def test_names_and_reasons_from_files_are_text_and_fit(browser, tmp_path, width):
     name = "<b>arm</b>" + "x" * 80
     growing.write_settings(tmp_path, arms=(name, "dora"))
-    failed = growing.failed_run(name, 0, "<img src=x onerror=alert(1)>" + "y" * 200)
-    growing.write_result(tmp_path, {name: [failed]})
+    failed = growing.failed_run("dora", 0, "<img src=x onerror=alert(1)>" + "y" * 200)
+    growing.write_result(tmp_path, {"dora": [failed]})
     growing.draw_sample(tmp_path, "base/000.png", "<script>alert(1)</script>" + "z" * 200)
     with serving(tmp_path, 0) as address:
         visit = Visit(browser, address.url, viewport={"width": width, "height": 800})

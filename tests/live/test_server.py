@@ -11,6 +11,7 @@ import pytest
 from rasengan_xl.errors import DeviceError, OutputError
 from rasengan_xl.live import server
 from rasengan_xl.live.server import serve_forever, serving
+from rasengan_xl.report.own_script import SCRIPT_HASH
 
 from . import growing_folder as growing
 
@@ -26,6 +27,8 @@ def folder(tmp_path_factory):
     growing.write_settings(folder)
     growing.draw_sample(folder, "base/000.png")
     (folder / "report.html").write_text("<!doctype html><title>report</title>")
+    (folder / "other.html").write_text("<!doctype html><script>alert(1)</script>")
+    (folder / "drawn" / "report.html").write_text("<!doctype html><script>alert(1)</script>")
     (folder / "notes.txt").write_text("inside")
     (folder / ".env.txt").write_text(SECRET)
     (folder / ".git").mkdir()
@@ -150,12 +153,36 @@ def test_every_answer_tells_its_kind_and_lets_nothing_foreign_in(port, target, k
     connection.close()
 
 
+@pytest.mark.parametrize("target", ["/other.html", "/drawn/report.html"])
+def test_a_page_that_is_not_the_report_runs_nothing(port, target):
+    policy = find_policy(port, target)
+    assert "sandbox" in policy
+    assert "script-src" not in policy
+
+
+def test_the_report_runs_its_own_script_alone(port):
+    policy = find_policy(port, "/report.html")
+    assert re.search(r"script-src 'sha256-[A-Za-z0-9+/]{43}=';", policy)
+    assert f"'{SCRIPT_HASH}'" in policy
+    assert "sandbox" not in policy
+
+
+def find_policy(port, target):
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    connection.request("GET", target)
+    policy = connection.getresponse().headers["Content-Security-Policy"]
+    connection.close()
+    return policy
+
+
 def test_a_picture_comes_whole(port, folder):
     answer = get(port, b"/drawn/base/shown/000.png")
     assert answer.partition(b"\r\n\r\n")[2] == (folder / "drawn/base/shown/000.png").read_bytes()
 
 
-@pytest.mark.parametrize("host", [b"127.0.0.1", b"localhost", b"localhost:9000", b"127.0.0.1:80"])
+@pytest.mark.parametrize(
+    "host", [b"127.0.0.1", b"localhost", b"LOCALHOST", b"Localhost:9000", b"127.0.0.1:80"]
+)
 def test_this_machine_is_answered_by_any_of_its_names(port, host):
     assert status(get(port, b"/notes.txt", host)) == 200
 

@@ -107,6 +107,19 @@ def test_a_damaged_line_does_not_hide_the_others(tmp_path):
     assert find_run(look(tmp_path)).step == 3
 
 
+def test_a_step_that_is_not_finite_is_left_out_of_what_the_page_gets(tmp_path):
+    growing.write_settings(tmp_path)
+    run = growing.open_run(tmp_path)
+    growing.add_steps(run, 1, 2)
+    broken = growing.build_step(3, loss=float("nan"), seconds=float("inf")).to_json()
+    with run.steps_file.open("a") as log:
+        log.write(json.dumps(broken) + "\n")
+    state = look(tmp_path)
+    assert find_run(state).step == 2
+    assert find_run(state).seconds_per_step == 0.5
+    assert "null" not in json.dumps(json.loads(state.model_dump_json())["runs"][0]["curve"])
+
+
 def test_a_run_that_goes_back_to_a_checkpoint_goes_back_here_too(tmp_path):
     growing.write_settings(tmp_path)
     run = growing.open_run(tmp_path)

@@ -287,7 +287,7 @@ def build_quantization(arms: tuple[str, ...] = ARMS) -> QuantizationEffect:
     return QuantizationEffect(
         base_full=estimate(0.1312, seeds=1),
         base_nf4=estimate(0.1331, seeds=1),
-        base_difference=estimate(0.0019, 0.0006, seeds=1),
+        base_difference=estimate(-0.0019, 0.0006, seeds=1),
         arms={
             arm: AdapterOnBothBases(
                 on_nf4=estimate(_LOSS[arm]),

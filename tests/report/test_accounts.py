@@ -1,6 +1,14 @@
 from rasengan_xl.report.accounts import describe_comparison, describe_progress, list_incidents
 
-from .sample import build_arm, build_comparison, build_failed_run, build_run
+from .sample import (
+    build_arm,
+    build_comparison,
+    build_failed_run,
+    build_measures,
+    build_run,
+    build_summary,
+    estimate,
+)
 
 
 def test_failures_come_first_with_their_reasons(rich_comparison):
@@ -19,6 +27,31 @@ def test_a_failure_without_a_reason_says_so():
 def test_a_second_attempt_is_told():
     arm = build_arm("lora", [build_run("lora", attempts=2)])
     assert list_incidents(build_comparison(arm))[0].what == "lora, seed 0: 2 attempts"
+
+
+def test_a_run_that_was_never_trained_is_an_alarm_once_all_is_over():
+    runs = [build_run("lora"), build_run("lora", 1, status="missing", summary=None)]
+    (incident,) = list_incidents(build_comparison(build_arm("lora", runs)))
+    assert (incident.what, incident.alarm) == ("lora, seed 1: not trained", True)
+    running = build_comparison(build_arm("lora", runs), status="running")
+    assert list_incidents(running) == []
+
+
+def test_a_failed_proof_is_an_alarm():
+    odd = build_run("dora", summary=build_summary("dora", 0, trace_hash="f" * 16))
+    arms = [build_arm("lora", [build_run("lora")]), build_arm("dora", [odd])]
+    (incident,) = list_incidents(build_comparison(*arms))
+    assert incident.what == "Seed 0: runs were not shown the same"
+    assert incident.alarm
+
+
+def test_it_is_said_where_the_loss_is_over_a_part_of_the_held_out_pictures():
+    measures = [
+        m.model_copy(update={"arms": {"lora": estimate(0.1, pictures=24)}})
+        for m in build_measures(("lora",))[:1]
+    ]
+    text = describe_comparison(build_comparison(build_arm("lora"), measures=measures))
+    assert text.endswith("64 more were held out to judge them by; the loss is over 24 of them.")
 
 
 def test_one_sentence_says_what_was_compared():

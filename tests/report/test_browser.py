@@ -8,6 +8,8 @@ from playwright.sync_api import sync_playwright
 from rasengan_xl.report.joined import write_joined_report
 from rasengan_xl.report.page import write_report
 
+from .sample import build_arm, build_comparison, build_run, write_folder
+
 CHROMIUM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
 )
@@ -242,6 +244,53 @@ def test_text_has_enough_contrast_in_both_schemes(open_page, report):
         values = dict(zip(names, found, strict=True))
         for text, ground in pairs:
             assert contrast(values[text], values[ground]) >= 4.5, (scheme, text, ground)
+
+
+def test_borders_of_controls_stand_out_in_both_schemes(open_page, report):
+    """WCAG 1.4.11: 3 to 1."""
+    for scheme in ("light", "dark"):
+        page = open_page(report, scheme=scheme)
+        edge, *grounds = page.evaluate(
+            """() => ["--edge", "--paper", "--raised"].map((name) =>
+                getComputedStyle(document.documentElement).getPropertyValue(name).trim())"""
+        )
+        assert all(contrast(edge, ground) >= 3 for ground in grounds), scheme
+
+
+def test_a_base_and_four_arms_fit_a_tablet_and_intervals_are_whole(open_page, report):
+    page = open_page(report, width=768)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 768
+    box = page.locator('.table-box[aria-label="All figures"]')
+    assert box.evaluate("box => box.scrollWidth <= box.clientWidth")
+    lines = "all => Math.max(...all.map(each => each.getClientRects().length))"
+    assert page.locator(".figures .interval:visible").evaluate_all(lines) == 1
+
+
+def test_a_wide_table_keeps_its_first_column_in_view(open_page, report):
+    page = open_page(report, width=768)
+    page.locator(".chart details summary").last.click()
+    box = page.locator(".chart details .table-box:visible")
+    first = box.locator("tbody tr").first.locator("> :first-child")
+    before = first.bounding_box()["x"]
+    box.evaluate("box => { box.scrollLeft = 200 }")
+    assert box.evaluate("box => box.scrollLeft") > 0
+    assert first.bounding_box()["x"] == pytest.approx(before, abs=1)
+
+
+def test_on_a_phone_a_value_and_its_interval_stand_on_one_line(open_page, report):
+    page = open_page(report, width=390)
+    cell = page.locator(".figures td:has(.interval)").first
+    value, interval = (cell.locator(f"> {part}").bounding_box() for part in (".value", ".interval"))
+    assert interval["x"] > value["x"]
+    assert abs(value["y"] + value["height"] / 2 - interval["y"] - interval["height"] / 2) < 6
+
+
+def test_a_wall_that_scrolls_takes_the_focus_and_has_a_name(open_page, tmp_path):
+    arms = [build_arm(f"rank-{rank}", [build_run(f"rank-{rank}")]) for rank in range(7)]
+    page = open_page(write_report(write_folder(tmp_path / "many", build_comparison(*arms), 8)))
+    wall = page.get_by_role("region", name="Pictures, by prompt and arm")
+    wall.focus()
+    assert wall.evaluate("wall => wall === document.activeElement")
 
 
 def contrast(one, other):

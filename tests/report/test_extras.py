@@ -14,7 +14,6 @@ def plain(text):
 
 def test_both_bases_are_compared_in_one_direction(rich_comparison):
     bare, normal, _ = list_both_bases(rich_comparison)
-    # The record has NF4 less unquantized for the bare base; the table turns it round.
     assert (bare.name, bare.difference) == ("no adapter", "\N{MINUS SIGN}0.0019")
     assert plain(bare.interval) == "[\N{MINUS SIGN}0.0025, \N{MINUS SIGN}0.0013]"
     assert (normal.name, normal.difference) == ("qlora-normal", "+0.0011")

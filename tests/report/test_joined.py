@@ -51,6 +51,17 @@ def test_comparisons_of_one_name_are_told_apart_by_their_folders(tmp_path):
     ]
 
 
+def test_folders_of_one_name_are_told_apart_by_those_they_lie_in(tmp_path):
+    same = build_comparison(build_arm("lora"))
+    folders = [tmp_path / end for end in ("a/run", "b/run", "b/run", "other")]
+    assert name_apart([same] * 4, folders) == [
+        "sample (a/run)",
+        "sample (b/run)",
+        "sample (b/run), 2",
+        "sample (other)",
+    ]
+
+
 def test_the_page_of_a_comparison_is_not_overwritten(two):
     with pytest.raises(OutputError, match="choose another --out"):
         write_joined_report(two, two[0])

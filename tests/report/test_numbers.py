@@ -6,10 +6,12 @@ from rasengan_xl.report.numbers import (
     write_compact,
     write_counted,
     write_difference,
+    write_digits,
     write_duration,
     write_flops,
     write_interval,
     write_p_value,
+    write_plain,
     write_rate,
     write_sample,
     write_seed_counts,
@@ -60,6 +62,8 @@ def test_an_interval_has_its_unit_once_and_no_exponent():
 def test_a_difference_has_its_sign():
     assert write_difference(0.0011, reach=0.0004) == "+0.0011"
     assert write_difference(-0.0011, reach=0.0004) == f"{MINUS}0.0011"
+    assert write_difference(0.00001, reach=0.04) == write_difference(-0.00001, reach=0.04) == "0.00"
+    assert plain(write_difference(0.00001, "GiB/10", reach=0.04)) == "0.00 GiB/10"
 
 
 def test_a_sample_names_what_it_is_over():
@@ -73,6 +77,31 @@ def test_a_tiny_p_value_is_bounded():
     assert plain(write_p_value(0.0004)) == "p < 0.001"
     assert plain(write_p_value(0.018)) == "p = 0.018"
     assert write_p_value(None) == ""
+
+
+def test_a_p_value_near_the_line_has_a_digit_more():
+    assert plain(write_p_value(0.0496)) == "p = 0.0496"
+    assert plain(write_p_value(0.0504)) == "p = 0.0504"
+    assert plain(write_p_value(0.061)) == "p = 0.061"
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (3e-5, "0.00003"),
+        (1e-17, "0"),
+        (0.1 + 0.2, "0.3"),
+        (12345678.9, "12345679"),
+        (-0.25, f"{MINUS}0.25"),
+        (1200.0, "1200"),
+    ],
+)
+def test_a_plain_number_has_no_exponent_and_no_noughts_behind(value, text):
+    assert write_plain(value) == text
+
+
+def test_three_digits_never_run_on():
+    assert write_digits(2.2e-16) == "0.000000"
 
 
 @pytest.mark.parametrize(

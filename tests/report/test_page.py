@@ -6,6 +6,8 @@ from html import escape, unescape
 import pytest
 
 from rasengan_xl.errors import OutputError
+from rasengan_xl.report.extras import list_both_bases
+from rasengan_xl.report.numbers import write_difference
 from rasengan_xl.report.page import write_report
 from rasengan_xl.report.svg import COLOURS
 
@@ -146,7 +148,8 @@ def test_one_seed_is_said_to_prove_nothing(tmp_path):
     page = page_of(write_folder(tmp_path / "one", build_comparison(*arms, verdicts=verdicts), 8))
     check_page(page)
     assert "One training seed cannot tell a method from its luck" in page
-    assert "not judged" in page
+    assert "No pair of arms is judged" in page
+    assert 'class="figures verdicts' not in page
     assert 'class="seeds"' not in page
 
 
@@ -174,6 +177,71 @@ def test_a_comparison_of_failures_only_has_a_page(tmp_path, arms):
     check_page(page)
     assert "No run came to its end" in page
     assert page.count("Not recorded: no run came far enough.") == 3
+
+
+def test_arms_without_any_size_have_no_table_of_sizes(tmp_path):
+    bare = {"trainable_parameters": None, "adapter_bytes": None, "flops_per_step": None}
+    failed = build_arm("dora", [build_failed_run("dora", 0)], **bare)
+    page = page_of(write_folder(tmp_path / "failed", build_comparison(failed, pictures=[]), 8))
+    assert "<h3>Sizes</h3>" not in page
+    assert "The first to fail, dora with seed 0: out of memory at step 9." in page
+
+
+def test_notes_alone_are_not_called_wrong(folder):
+    page = page_of(folder)
+    assert 'id="incidents-title">Notes<' in page
+    assert '<a href="#incidents">Notes</a>' in page
+
+
+def test_the_answer_ends_each_sentence(folder):
+    comparison = json.loads((folder / "comparison.json").read_text())
+    comparison["measures"][0]["note"] = "a note without a full stop"
+    (folder / "comparison.json").write_text(json.dumps(comparison))
+    assert "a note without a full stop. Arms are called" in page_of(folder)
+
+
+def test_pictures_and_runs_outside_the_folder_are_not_read(folder):
+    secret = folder.parent / "secret"
+    secret.mkdir()
+    (folder / "pictures/dora-0.png").rename(secret / "picture.png")
+    (secret / "steps.jsonl").write_text('{"step": 1, "loss": 7.25}\n')
+    comparison = json.loads((folder / "comparison.json").read_text())
+    comparison["pictures"][0]["arms"]["dora"]["0"] = "../secret/picture.png"
+    comparison["arms"][0]["runs"][0]["run"] = str(secret)
+    (folder / "comparison.json").write_text(json.dumps(comparison))
+    page = page_of(folder)
+    assert "../secret/picture.png is not within the comparison&#39;s folder" in page
+    assert "lora, seed 0: losses not read." in page
+    assert "7.25" not in (folder / "tables/training_loss.csv").read_text()
+
+
+def test_losses_behind_a_link_to_elsewhere_are_not_read(folder):
+    secret = folder.parent / "secret.jsonl"
+    secret.write_text('{"step": 1, "loss": 7.25}\n')
+    steps = folder / "arms/lora/seed-0/steps.jsonl"
+    steps.unlink()
+    steps.symlink_to(secret)
+    assert "lora, seed 0: losses not read." in page_of(folder)
+    assert "7.25" not in (folder / "tables/training_loss.csv").read_text()
+
+
+def test_the_table_of_both_bases_and_its_file_go_one_way(rich_page, rich_folder, rich_comparison):
+    with (rich_folder / "tables/quantization.csv").open(newline="") as text:
+        rows = {row["arm"]: float(row["difference"]) for row in csv.DictReader(text)}
+    shown = list_both_bases(rich_comparison)
+    assert list(rows) == ["base", *(row.name for row in shown[1:])]
+    for row, value in zip(shown, rows.values(), strict=True):
+        assert row.difference == write_difference(value, reach=0.0005)
+        assert row.difference in rich_page
+    for name, value in rows.items():
+        nf4, full = csv_losses(rich_folder, name)
+        assert value == pytest.approx(full - nf4)
+
+
+def csv_losses(folder, arm):
+    with (folder / "tables/quantization.csv").open(newline="") as text:
+        (row,) = [row for row in csv.DictReader(text) if row["arm"] == arm]
+    return float(row["on_nf4"]), float(row["on_full"])
 
 
 def test_tables_of_an_earlier_page_that_hold_nothing_now_are_removed(folder):

@@ -32,7 +32,8 @@ def test_quality_is_drawn_against_memory_and_time_with_the_front_marked():
     comparison = build_comparison(build_arm("lora"), build_arm("dora"))
     memory, time = draw_tradeoffs(comparison)
     assert memory.series == [(0, "lora"), (1, "dora")]
-    assert "Pareto front" in memory.caption
+    assert "Rings mark arms that no other arm is at least as good as in both" in memory.caption
+    assert "lora</text>" not in memory.wide  # the legend has the names
     assert "training time" in time.title
     assert {row[0]: row[-1] for row in time.table.rows} == {"lora": True, "dora": True}
 

@@ -46,7 +46,29 @@ def test_leaders_that_each_beat_all_others_split_the_arms():
     assert ranking.splits
 
 
-def test_verdicts_that_were_not_judged_say_nothing():
+def test_verdicts_that_were_not_judged_rank_no_one():
     ranking = rank([build_verdict("a", "b", -APART, outcome="not judged")])
-    assert ranking.arms == ranking.gaps == ranking.tied == []
+    assert ranking.leaders == ranking.gaps == ranking.tied == []
+    assert not ranking.judged
     assert not ranking.splits
+
+
+def test_an_arm_with_a_pair_that_was_not_judged_leads_nobody():
+    ranking = rank(
+        [
+            build_verdict("a", "b", -APART),
+            build_verdict("a", "c", -APART, outcome="not judged"),
+            build_verdict("b", "c", 0.0),
+        ]
+    )
+    assert ranking.unbeaten == ["a", "c"]
+    assert ranking.leaders == []
+    assert not ranking.splits
+
+
+def test_a_circle_has_no_leader():
+    pairs = [("a", "b"), ("b", "c"), ("c", "a")]
+    ranking = rank([build_verdict(first, second, -APART) for first, second in pairs])
+    assert ranking.circular
+    assert ranking.leaders == []
+    assert not rank([build_verdict("a", "b", -APART)]).circular

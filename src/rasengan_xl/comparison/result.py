@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any, Literal
 
+from rasengan_xl.config.comparison_settings import ArmName
 from rasengan_xl.evaluation.records import Measure, QuantizationEffect, StratumLoss, Verdict
 from rasengan_xl.runs.folder import write_whole
 from rasengan_xl.runs.records import DatasetFacts, Machine, PeakMemory, Record, RunSummary
@@ -46,7 +47,7 @@ class RunResult(Record):
 class ArmResult(Record):
     """One arm, with all its runs."""
 
-    name: str
+    name: ArmName
     settings: dict[str, Any]
     """Everything the arm depended on but the seed, resolved."""
     differs: dict[str, Any]

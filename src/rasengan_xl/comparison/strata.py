@@ -43,12 +43,13 @@ def find_quantization_effect(evidence: Evidence) -> QuantizationEffect | None:
     if full is None or nf4 is None:
         return None
     quantized = {subject.arm for subject in evidence.subjects if subject.quantized}
-    arms = {arm: found for arm in quantized if (found := _on_both(evidence, arm)) is not None}
+    in_order = [arm for arm in evidence.arms if arm in quantized]
+    arms = {arm: found for arm in in_order if (found := _on_both(evidence, arm)) is not None}
     on_full, on_nf4 = _sample({None: full}), _sample({None: nf4})
     return QuantizationEffect(
         base_full=estimate(on_full),
         base_nf4=estimate(on_nf4),
-        base_difference=_difference(on_nf4, on_full),
+        base_difference=_difference(on_full, on_nf4),
         arms=arms,
     )
 

@@ -13,6 +13,8 @@ from rasengan_xl.evaluation.samples import Sampled, subtract
 CONFIDENCE = 0.95
 _LEAST_CHANCE = 1e-100
 _MOST_ACCELERATION = 0.25
+_ROUNDING = 1e-13
+"""Means of equal values differ by less."""
 # SciPy's functions have no types.
 _t_quantile = cast("Any", special).stdtrit
 _normal_below = cast("Any", special).ndtr
@@ -89,16 +91,19 @@ def estimate(sampled: Sampled) -> Estimate:
     the normal distribution in so small a sample (Hesterberg 2015,
     doi:10.1080/00031305.2015.1089789).  With one seed and no pictures there is none.
 
+    A picture's value may be the same for all of them, such as a share of one: resampling then says
+    nothing of a picture that would differ, and there is no interval rather than one of no width.
+
     Between sets that hardly differ a discrepancy's interval is up to twice too wide: its
     first-order part is then nought, and a bootstrap finds three times the variance of the second.
     """
     value = float(sampled.points.mean())
     low, high = None, None
-    spread = find_spread(sampled)
+    spread = None if _are_alike(sampled) else find_spread(sampled)
     if spread is not None:
         reach = spread.reach(1 - CONFIDENCE)
         low, high = value - reach, value + reach
-    elif sampled.resampled:
+    elif sampled.resampled and not _are_alike(sampled):
         low, high = _percentiles(sampled.replicates[0], sampled.independent)
     return Estimate(
         value=value,
@@ -119,6 +124,8 @@ def chance_of(difference: Sampled) -> float | None:
     """Return the two-sided p-value that a difference is nought.
 
     It is the chance at which the interval just reaches nought; one below 1e-100 is given as 0.
+    Where all pictures differ by the same, there is no interval; it is then the chance that all of
+    them have the same sign (Fisher's randomization test), since it is known of no others.
 
     Returns:
         Nothing with fewer than two seeds: one cannot tell a method from its luck.
@@ -129,6 +136,8 @@ def chance_of(difference: Sampled) -> float | None:
     value = abs(float(difference.points.mean()))
     if value == 0:
         return 1.0
+    if _are_alike(difference):
+        return 2.0 ** (1 - difference.independent)
     if spread.reach(_LEAST_CHANCE) <= value:
         return 0.0
 
@@ -136,6 +145,15 @@ def chance_of(difference: Sampled) -> float | None:
         return math.log(max(spread.reach(10**exponent), value * 1e-9) / value)
 
     return 10 ** float(_find_root(lacks, math.log10(_LEAST_CHANCE), 0.0, xtol=1e-9))
+
+
+def _are_alike(sampled: Sampled) -> bool:
+    """Tell whether resampled pictures give the same value each time, with every seed."""
+    value = sampled.points[0]
+    return sampled.resampled and all(
+        np.allclose(values, value, rtol=_ROUNDING, atol=_ROUNDING)
+        for values in (sampled.points, sampled.replicates)
+    )
 
 
 def _percentiles(replicates: np.ndarray, pictures: int) -> tuple[float, float]:

@@ -14,7 +14,7 @@ class Estimate(Record):
 
     value: float
     low: float | None
-    """End of the interval; absent where nothing was repeated, so that there is none."""
+    """End of the interval; absent where nothing was repeated or all pictures are alike."""
     high: float | None
     pictures: int
     """Pictures it is over; 0 for a measure that is not over pictures."""
@@ -86,7 +86,7 @@ class QuantizationEffect(Record):
     """Loss of the unquantized base without adapter."""
     base_nf4: Estimate
     base_difference: Estimate
-    """NF4 less unquantized, without adapter."""
+    """On the unquantized base less on NF4, without adapter; as of the adapters."""
     arms: dict[str, "AdapterOnBothBases"]
     """By name of each arm that was trained on an NF4 base."""
 

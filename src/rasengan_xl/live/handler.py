@@ -14,16 +14,16 @@ from typing import Any
 from rasengan_xl.live.page import LivePage
 from rasengan_xl.live.paths import CONTENT_TYPES, find_file, parse_path
 from rasengan_xl.live.state import FolderWatch
+from rasengan_xl.report.own_script import REPORT_FILE, SCRIPT_HASH
 
 STATE_PATH = "state.json"
-_HOST = re.compile(r"(127\.0\.0\.1|localhost)(:\d{1,5})?")
+_HOST = re.compile(r"(127\.0\.0\.1|localhost)(:\d{1,5})?", re.IGNORECASE)
 """Any port: the page may be seen through a tunnel that ends at another one."""
 _REPORT_POLICY = (
-    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
-    "img-src data: blob: 'self'; font-src data:; base-uri 'none'; form-action 'none'; "
-    "frame-ancestors 'none'"
+    f"default-src 'none'; script-src '{SCRIPT_HASH}'; style-src 'unsafe-inline'; "
+    "img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-"""The report's own policy, within it, allows its own script only."""
+"""Of the report alone, by its name: whatever else is HTML runs nothing."""
 _FILE_POLICY = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; sandbox"
 _SILENCE_SECONDS = 10
 """A connection that sends nothing for so long is closed."""
@@ -67,7 +67,9 @@ class LiveHandler(BaseHTTPRequestHandler):
             state = self._site.watch.look().model_dump_json().encode()
             self._send(state, CONTENT_TYPES[".json"], _FILE_POLICY)
         else:
-            self._send_file(find_file(self._site.folder, names))
+            is_report = names == (REPORT_FILE,)
+            policy = _REPORT_POLICY if is_report else _FILE_POLICY
+            self._send_file(find_file(self._site.folder, names), policy)
 
     do_HEAD = do_GET  # noqa: N815 - see `_has_body`
 
@@ -87,11 +89,10 @@ class LiveHandler(BaseHTTPRequestHandler):
         """Note a request where one may look for it."""
         _log.debug(format, *args)
 
-    def _send_file(self, file: Path | None) -> None:
+    def _send_file(self, file: Path | None, policy: str) -> None:
         if file is None:
             self.send_error(HTTPStatus.NOT_FOUND)
             return
-        policy = _REPORT_POLICY if file.suffix == ".html" else _FILE_POLICY
         try:
             content = file.open("rb")
         except OSError:

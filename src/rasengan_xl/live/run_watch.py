@@ -26,7 +26,7 @@ _PACE_STEPS = 30
 class _StepLine(BaseModel):
     """The part of a line of the log of steps that the live page shows."""
 
-    model_config = ConfigDict(extra="ignore")
+    model_config = ConfigDict(extra="ignore", allow_inf_nan=False)
 
     step: int
     loss: float
@@ -128,7 +128,10 @@ class RunWatch:
 
 
 def _parse(lines: Iterable[bytes], kind: type[Kind]) -> list[Kind]:
-    """Read what can be read; a damaged line is the report's business, which counts them."""
+    """Read what can be read, and is finite: JSON has no word for the rest.
+
+    A line that is left out is the report's business, which counts them.
+    """
     records: list[Kind] = []
     for line in lines:
         try:

@@ -1,9 +1,13 @@
 """What did not go as planned: failed runs, second attempts, missing encoders, notes."""
 
+import math
 from dataclasses import dataclass
+from pathlib import Path
 
 from rasengan_xl.comparison.result import Comparison
 from rasengan_xl.report.numbers import write_count, write_counted
+from rasengan_xl.report.reading import has_own_losses
+from rasengan_xl.report.sameness import find_broken_seeds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -16,7 +20,7 @@ class Incident:
 
 
 def list_incidents(comparison: Comparison) -> list[Incident]:
-    """List failures first, then retries, then what was left out."""
+    """List alarms first, then retries, then what was left out."""
     runs = [(arm.name, run) for arm in comparison.arms for run in arm.runs]
     failed = [
         Incident(
@@ -26,6 +30,24 @@ def list_incidents(comparison: Comparison) -> list[Incident]:
         )
         for name, run in runs
         if run.status == "failed"
+    ]
+    broken = [
+        Incident(
+            what=f"Seed {seed}: runs were not shown the same",
+            why="Their trace hashes differ where they ought to agree, so a difference between "
+            "their arms need not come from the methods.",
+            alarm=True,
+        )
+        for seed in find_broken_seeds(comparison.arms, comparison.seeds)
+    ]
+    missing = [
+        Incident(
+            what=f"{name}, seed {run.seed}: not trained",
+            why="The comparison was finished without it.",
+            alarm=True,
+        )
+        for name, run in runs
+        if run.status == "missing" and comparison.status == "finished"
     ]
     retried = [
         Incident(
@@ -41,7 +63,21 @@ def list_incidents(comparison: Comparison) -> list[Incident]:
         if encoder.absent is not None
     ]
     notes = [Incident(what="Note", why=note) for note in comparison.notes]
-    return [*failed, *retried, *absent, *notes]
+    return [*broken, *failed, *missing, *retried, *absent, *notes]
+
+
+def list_outside(comparison: Comparison, folder: Path) -> list[Incident]:
+    """List the runs whose losses were not read, since they are not in the comparison's folder."""
+    return [
+        Incident(
+            what=f"{arm.name}, seed {run.seed}: losses not read",
+            why=f"{run.run} is not within the comparison's folder.",
+            alarm=True,
+        )
+        for arm in comparison.arms
+        for run in arm.runs
+        if not has_own_losses(folder, run.run)
+    ]
 
 
 def describe_progress(comparison: Comparison) -> str:
@@ -50,7 +86,10 @@ def describe_progress(comparison: Comparison) -> str:
     finished = sum(run.status == "finished" for run in runs)
     failed = sum(run.status == "failed" for run in runs)
     text = f"{finished} of {write_counted(len(runs), 'run')} finished"
-    return f"{text}, {failed} failed" if failed else text
+    missing = sum(run.status == "missing" for run in runs)
+    if failed:
+        text += f", {failed} failed"
+    return f"{text}, {missing} not trained" if missing and comparison.status == "finished" else text
 
 
 def describe_comparison(comparison: Comparison) -> str:
@@ -60,7 +99,20 @@ def describe_comparison(comparison: Comparison) -> str:
     data = comparison.dataset
     if data is None:
         return f"{ways}, {seeds} each; none came far enough to say on which pictures."
+    measured = _count_measured(comparison)
+    part = (
+        f"; the loss is over {write_count(int(measured))} of them"
+        if measured < data.held_out
+        else ""
+    )
     return (
         f"{ways}, {seeds} each, trained on the same {write_counted(data.train, 'picture')} from "
-        f"{data.source}; {write_count(data.held_out)} more were held out to judge them by."
+        f"{data.source}; {write_count(data.held_out)} more were held out to judge them by{part}."
     )
+
+
+def _count_measured(comparison: Comparison) -> float:
+    """Return over how many held-out pictures the loss is; infinite where none was taken."""
+    losses = (measure for measure in comparison.measures if measure.group == "loss")
+    counts = [each.pictures for measure in losses for each in measure.arms.values()]
+    return max(counts, default=math.inf)

@@ -7,14 +7,13 @@ from matplotlib.axes import Axes
 from rasengan_xl.evaluation.records import Estimate
 from rasengan_xl.report.data_tables import DataTable
 from rasengan_xl.report.svg import (
-    COLOURS,
-    MARKER_SIZES,
-    MARKERS,
     PAPER,
     Chart,
     Draw,
     Size,
     colour_of,
+    marker_of,
+    marker_size_of,
     name_series,
     render_svg,
 )
@@ -37,14 +36,15 @@ def make_chart(
 
     Args:
         draw: Fills a figure of either size.
-        size: On a wide screen; on a phone it is as high.
+        size: On a wide screen; on a phone it is about as high, if `phone_height` does not tell.
         title: Names the chart.
         caption: What a reader must know of it.
         table: The numbers that are drawn; its name is the chart's.
         series: Place and name of the arms in it.
     """
     key = table.name
-    phone = Size(width=NARROW.width, height=min(size.height, NARROW.height + 40))
+    height = size.phone_height or min(size.height, NARROW.height + 40)
+    phone = Size(width=NARROW.width, height=height)
     label = f"{title}: " + (", ".join(name for _, name in series) or "no arm")
     return Chart(
         key=key,
@@ -70,9 +70,9 @@ def draw_point(
     (point,) = axes.plot(
         x[:1],
         y[:1],
-        marker=MARKERS[index % COLOURS],
+        marker=marker_of(index),
         color=colour,
-        markersize=MARKER_SIZES[index % COLOURS],
+        markersize=marker_size_of(index),
         markeredgecolor=PAPER,
         markeredgewidth=1.2,
         linestyle="none",

@@ -9,6 +9,7 @@ from pathlib import Path
 from rasengan_xl.runs.folder import write_whole
 
 TABLES_FOLDER = "tables"
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 Value = str | int | float | bool | None
 
 
@@ -46,5 +47,20 @@ def _write_csv(table: DataTable) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(table.columns)
-    writer.writerows(table.rows)
+    writer.writerows([[_as_text(value) for value in row] for row in table.rows])
     return text.getvalue()
+
+
+def _as_text(value: Value) -> Value:
+    """Keep a spreadsheet from taking words for a formula, as OWASP advises: by an apostrophe."""
+    if not isinstance(value, str) or not value.startswith(_FORMULA) or _is_number(value):
+        return value
+    return f"'{value}"
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from rasengan_xl.comparison.result import ArmResult, Comparison, SweepTrial
+from rasengan_xl.report.arms import place_arms
 from rasengan_xl.report.measure_table import Cell, write_cell
 from rasengan_xl.report.numbers import (
     half_width,
@@ -47,17 +48,12 @@ def list_both_bases(comparison: Comparison) -> list[BothBases]:
     effect = comparison.quantization
     if effect is None:
         return []
-    # The record has NF4 less full for the bare base, the other way round for adapters.
-    bare = effect.base_difference
-    turned = bare.model_copy(
-        update={
-            "value": -bare.value,
-            "low": None if bare.high is None else -bare.high,
-            "high": None if bare.low is None else -bare.low,
-        }
-    )
-    rows = {"no adapter": (effect.base_nf4, effect.base_full, turned)}
-    rows |= {name: (arm.on_nf4, arm.on_full, arm.difference) for name, arm in effect.arms.items()}
+    rows = {"no adapter": (effect.base_nf4, effect.base_full, effect.base_difference)}
+    rows |= {
+        name: (effect.arms[name].on_nf4, effect.arms[name].on_full, effect.arms[name].difference)
+        for name in place_arms(comparison)
+        if name in effect.arms
+    }
     return [
         BothBases(
             name=name,

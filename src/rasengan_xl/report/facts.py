@@ -33,11 +33,11 @@ def list_machine_facts(machine: Machine | None) -> dict[str, str]:
         return {}
     facts = {"device": f"{machine.device_name} ({machine.device})"}
     if machine.device_memory_gib is not None:
-        facts["device memory"] = f"{machine.device_memory_gib:g} GiB"
+        facts["device memory"] = f"{write_digits(machine.device_memory_gib)} GiB"
     return facts | {
         "processes": write_count(machine.processes),
         "processor cores": str(machine.cores),
-        "memory": f"{machine.memory_gib:g} GiB",
+        "memory": f"{write_digits(machine.memory_gib)} GiB",
         "platform": machine.platform,
         "python": machine.python,
         "commit of the code": machine.commit or "not run from a checkout",
@@ -50,7 +50,7 @@ def list_work_facts(comparison: Comparison) -> dict[str, str]:
     if probe := comparison.probe:
         facts["matrix products"] = (
             f"{write_digits(probe.teraflops_per_second)} TFLOP/s ({probe.precision}, side "
-            f"{probe.side}, the most in {probe.seconds:g} s)"
+            f"{probe.side}, the most in {write_digits(probe.seconds)} s)"
         )
     for peak in comparison.memory:
         facts[f"peak memory to {peak.phase}"] = f"{peak.allocated_gib:.2f} GiB ({peak.kind})"

@@ -15,7 +15,7 @@ from rasengan_xl.report.arms import find_primary, place_arms
 from rasengan_xl.report.data_tables import DataTable, write_tables
 from rasengan_xl.report.facts import describe_drawing
 from rasengan_xl.report.measure_table import Cell, list_estimate, make_row
-from rasengan_xl.report.page import REPORT_FILE
+from rasengan_xl.report.own_script import REPORT_FILE
 from rasengan_xl.report.pictures import Wall, collect_wall
 from rasengan_xl.report.reading import read_comparison
 from rasengan_xl.report.templates import render
@@ -81,12 +81,30 @@ def share_measures(comparisons: Sequence[Comparison]) -> list[Measure]:
 
 
 def name_apart(comparisons: Sequence[Comparison], folders: Sequence[Path]) -> list[str]:
-    """Name every comparison; those of one name by their folders, too."""
-    times = Counter(comparison.name for comparison in comparisons)
-    return [
-        comparison.name if times[comparison.name] == 1 else f"{comparison.name} ({folder.name})"
-        for comparison, folder in zip(comparisons, folders, strict=True)
-    ]
+    """Name every comparison; those of one name by the end of their paths that tells them apart.
+
+    A folder that is given twice is numbered.
+    """
+    paths: dict[str, list[Path]] = {}
+    names: list[str] = []
+    for comparison, folder in zip(comparisons, folders, strict=True):
+        paths.setdefault(comparison.name, []).append(folder.resolve())
+    seen: Counter[str] = Counter()
+    for comparison, folder in zip(comparisons, folders, strict=True):
+        name, same = comparison.name, paths[comparison.name]
+        if len(same) > 1:
+            name = f"{name} ({_find_ending(folder.resolve(), same)})"
+        seen[name] += 1
+        names.append(name if seen[name] == 1 else f"{name}, {seen[name]}")
+    return names
+
+
+def _find_ending(path: Path, others: Sequence[Path]) -> str:
+    """Return the shortest end of a path that no other has."""
+    unlike = [other.parts for other in others if other != path]
+    depths = range(1, len(path.parts) + 1)
+    depth = next(d for d in depths if all(o[-d:] != path.parts[-d:] for o in unlike))
+    return Path(*path.parts[-depth:]).as_posix()
 
 
 def _agree(measures: Sequence[Measure]) -> bool:

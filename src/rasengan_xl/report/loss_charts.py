@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from rasengan_xl.comparison.result import Comparison
-from rasengan_xl.report.charting import WIDE, label_axes, make_chart
+from rasengan_xl.report.charting import WIDE, draw_point, label_axes, make_chart
 from rasengan_xl.report.data_tables import DataTable
 from rasengan_xl.report.loss_curves import (
     ArmCurves,
@@ -22,8 +22,10 @@ from rasengan_xl.report.loss_curves import (
 )
 from rasengan_xl.report.numbers import write_counted, write_n
 from rasengan_xl.report.reading import LossHistory
-from rasengan_xl.report.svg import COLOURS, DASHES, SOFT, Chart, Size, colour_of, name_series
+from rasengan_xl.report.svg import SOFT, Chart, Size, colour_of, dash_of, name_series
 
+_BAR_GAP = 0.008
+"""Between bars of two arms at one step, as a part of the longest run."""
 SHOWN_STEPS = 10
 """Steps whose losses stand in the table under the chart."""
 
@@ -56,7 +58,8 @@ def draw_losses(comparison: Comparison, histories: Mapping[str, LossHistory]) ->
     if on_the_way := gather_checkpoints(comparison):
         lead = (
             f"Over the first rows of the held-out table ({_count_entries(comparison)}), at each "
-            "checkpoint; standard errors are in tables/checkpoints.csv."
+            "checkpoint; bars are standard errors over pictures, set apart "
+            "sideways to be read."
         )
         charts.append(_draw("held_out_loss_by_step", "Held-out loss on the way", on_the_way, lead))
     return charts
@@ -83,7 +86,13 @@ def _draw(key: str, title: str, curves: Sequence[ArmCurves], lead: str) -> Chart
         smooth(run, window) for arm in curves for run in (*arm.seeds.values(), arm.mean) if run
     ]
     nought: list[Losses] = [{0: 0.0}] if "difference" in key else []
-    *limits, leaves = find_range([*lines, *nought])
+    bars: list[Losses] = [
+        {step: arm.mean[step] + sign * error for step, error in arm.errors.items()}
+        for arm in curves
+        for sign in (-1, 1)
+        if arm.errors
+    ]
+    *limits, leaves = find_range([*lines, *bars, *nought])
     caption = f"{lead} {_describe_lines(curves, window)}"
     if leaves:
         caption += " A line that leaves the chart goes on above it."
@@ -110,8 +119,9 @@ def _fill(
     low, high = limits
     if low < 0 < high:
         axes.axhline(0, color=SOFT, linewidth=1.4)
-    for arm in curves:
+    for order, arm in enumerate(curves):
         _draw_arm(axes, arm, window)
+        _draw_errors(axes, arm, order - (len(curves) - 1) / 2)
     label_axes(axes, "optimizer step", y_label, narrow=size.narrow)
     axes.xaxis.set_major_locator(MaxNLocator(4 if size.narrow else 8, integer=True))
     axes.margins(x=0.015)
@@ -148,10 +158,18 @@ def _draw_arm(axes: Axes, arm: ArmCurves, window: int) -> None:
             color=colour,
             linewidth=width,
             alpha=opacity,
-            linestyle=DASHES[arm.index % COLOURS] if opacity == 1 else "solid",
+            linestyle=dash_of(arm.index) if opacity == 1 else "solid",
             marker="o" if len(steps) == 1 else None,
         )
         line.set_gid(name_series(arm.index))
+
+
+def _draw_errors(axes: Axes, arm: ArmCurves, order: float) -> None:
+    """Mark the points of the mean, set apart sideways by order so that bars can be read."""
+    shift = order * max(arm.errors, default=0) * _BAR_GAP
+    for step, error in arm.errors.items():
+        value, x = arm.mean[step], step + shift
+        draw_point(axes, arm.index, (x, x, x), (value, value - error, value + error))
 
 
 def _tabulate(key: str, title: str, curves: Sequence[ArmCurves], window: int) -> DataTable:

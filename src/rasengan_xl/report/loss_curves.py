@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from itertools import accumulate
 
 from rasengan_xl.comparison.result import ArmResult, Comparison
@@ -24,6 +24,8 @@ class ArmCurves:
     index: int
     seeds: dict[int, Losses]
     mean: Losses
+    errors: Losses = field(default_factory=dict[int, float])
+    """Standard errors of the mean, where it is of few points that can bear them."""
 
 
 def gather_curves(
@@ -91,7 +93,11 @@ def subtract_seeds(
 
 
 def gather_checkpoints(comparison: Comparison) -> list[ArmCurves]:
-    """Gather the held-out losses on the way of every arm that has any."""
+    """Gather the held-out losses on the way of every arm that has any.
+
+    All seeds are judged by the same pictures, so that errors over pictures do not average out: of
+    the mean over seeds, it is taken as the mean of theirs.
+    """
     found = [
         {
             run.seed: {point.step: point.loss for point in run.checkpoints}
@@ -100,7 +106,17 @@ def gather_checkpoints(comparison: Comparison) -> list[ArmCurves]:
         }
         for arm in comparison.arms
     ]
-    return _name_curves(comparison, found)
+    curves = _name_curves(comparison, found)
+    return [replace(curve, errors=_gather_errors(comparison.arms[curve.index])) for curve in curves]
+
+
+def _gather_errors(arm: ArmResult) -> dict[int, float]:
+    runs = [
+        {point.step: point.standard_error for point in run.checkpoints}
+        for run in arm.runs
+        if run.checkpoints
+    ]
+    return average(runs)
 
 
 def average(runs: Sequence[Losses]) -> dict[int, float]:

@@ -7,6 +7,10 @@ MISSING = "\N{EN DASH}"
 """Stands where an arm has no figure."""
 _MINUS = "\N{MINUS SIGN}"
 _SPACE = "\N{NO-BREAK SPACE}"
+_MOST_DECIMALS = 6
+_MOST_PLAIN_DECIMALS = 10
+_ALMOST_CHANCE = (0.045, 0.055)
+"""P-values near the line at 0.05 are written with a digit more, to tell the side."""
 _TIMES = "\N{MULTIPLICATION SIGN}"
 _COUNT_UNITS = ((1e9, "B"), (1e6, "M"), (1e3, "k"))
 _FLOP_UNITS = ((1e15, "PFLOP"), (1e12, "TFLOP"), (1e9, "GFLOP"), (1e6, "MFLOP"))
@@ -21,6 +25,11 @@ def write_count(number: int) -> str:
 def write_counted(number: int, noun: str) -> str:
     """Write a number and what it counts: 1 arm, 4 arms."""
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def list_names(names: Sequence[str]) -> str:
+    """Write names as a person would: a, b and c."""
+    return " and ".join((", ".join(names[:-1]), names[-1])) if len(names) > 1 else "".join(names)
 
 
 def write_sample(pictures: int, seeds: int) -> str:
@@ -47,7 +56,7 @@ def write_n(number: int) -> str:
 
 def write_compact(number: float) -> str:
     """Write a large number with three digits: 23.2 M."""
-    return _with_unit(number, _COUNT_UNITS) or f"{number:g}"
+    return _with_unit(number, _COUNT_UNITS) or write_plain(number)
 
 
 def write_bytes(number: int) -> str:
@@ -62,7 +71,7 @@ def write_rate(rate: float) -> str:
 
 def write_flops(number: float) -> str:
     """Write an amount of arithmetic: 21.3 TFLOP."""
-    return _with_unit(number, _FLOP_UNITS) or f"{number:g} FLOP"
+    return _with_unit(number, _FLOP_UNITS) or f"{write_plain(number)} FLOP"
 
 
 def write_share(share: float) -> str:
@@ -89,8 +98,10 @@ def write_p_value(p_value: float | None) -> str:
     """Write a p-value; below a thousandth only that it is."""
     if p_value is None:
         return ""
-    equals = f"p{_SPACE}="
-    return f"p{_SPACE}<{_SPACE}0.001" if p_value < 0.001 else f"{equals}{_SPACE}{p_value:.3f}"
+    if p_value < 0.001:
+        return f"p{_SPACE}<{_SPACE}0.001"
+    low, high = _ALMOST_CHANCE
+    return f"p{_SPACE}={_SPACE}{p_value:.{4 if low < p_value < high else 3}f}"
 
 
 def write_value(value: float, unit: str = "", reach: float | None = None) -> str:
@@ -106,8 +117,8 @@ def write_value(value: float, unit: str = "", reach: float | None = None) -> str
 
 def write_difference(value: float, unit: str = "", reach: float | None = None) -> str:
     """Write a difference with its sign, whichever it is."""
-    written = write_value(value, unit, reach)
-    return f"+{written}" if value > 0 else written
+    number = _signed(value, choose_decimals(value, reach))
+    return _with(number if value <= 0 or _is_nought(number) else f"+{number}", unit)
 
 
 def write_interval(low: float | None, high: float | None, unit: str = "") -> str:
@@ -130,15 +141,20 @@ def write_within(label: str) -> str:
     return label if label[1:2].isupper() else label[:1].lower() + label[1:]
 
 
+def write_at(value: float, decimals: int) -> str:
+    """Write a value to the decimals of another."""
+    return _signed(value, decimals)
+
+
 def choose_decimals(value: float, reach: float | None) -> int:
     """Return the decimals that an interval supports; of a bare value, those of four digits.
 
     An interval's first digit is enough, unless it is so small that rounding would change it much.
     """
     if reach:
-        decimals = min(6, _decimals(reach, digits=2 if f"{reach:e}"[0] in "12" else 1))
+        decimals = min(_MOST_DECIMALS, _decimals(reach, digits=2 if f"{reach:e}"[0] in "12" else 1))
         return min(2, decimals) if abs(value) >= 1 and reach >= 0.005 else decimals
-    return min(6, _decimals(value, digits=4))
+    return min(_MOST_DECIMALS, _decimals(value, digits=4))
 
 
 def half_width(low: float | None, high: float | None) -> float | None:
@@ -148,7 +164,13 @@ def half_width(low: float | None, high: float | None) -> float | None:
 
 def write_digits(value: float) -> str:
     """Write a value with three digits."""
-    return f"{value:,.{_decimals(value, digits=3)}f}"
+    return _signed(value, min(_MOST_DECIMALS, _decimals(value, digits=3)))
+
+
+def write_plain(value: float) -> str:
+    """Write a value with six digits, without the noughts at its end."""
+    written = _signed(value, min(_MOST_PLAIN_DECIMALS, _decimals(value, digits=6))).replace(",", "")
+    return written.rstrip("0").rstrip(".") if "." in written else written
 
 
 def _with(text: str, unit: str) -> str:
@@ -173,5 +195,8 @@ def _decimals(value: float, digits: int) -> int:
 
 def _signed(value: float, decimals: int) -> str:
     text = f"{value:,.{decimals}f}"
-    nought = not any(digit in text for digit in "123456789")
-    return text.lstrip("-") if nought else text.replace("-", _MINUS)
+    return text.lstrip("-") if _is_nought(text) else text.replace("-", _MINUS)
+
+
+def _is_nought(text: str) -> bool:
+    return not any(digit in text for digit in "123456789")

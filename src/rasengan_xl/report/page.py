@@ -5,7 +5,12 @@ from pathlib import Path
 from typing import Any
 
 from rasengan_xl.comparison.result import Comparison
-from rasengan_xl.report.accounts import describe_comparison, describe_progress, list_incidents
+from rasengan_xl.report.accounts import (
+    describe_comparison,
+    describe_progress,
+    list_incidents,
+    list_outside,
+)
 from rasengan_xl.report.answer import write_answer
 from rasengan_xl.report.arms import find_primary, place_arms
 from rasengan_xl.report.data_tables import DataTable, write_tables
@@ -24,10 +29,11 @@ from rasengan_xl.report.facts import (
 )
 from rasengan_xl.report.listings import list_everything, summarize_runs
 from rasengan_xl.report.loss_charts import draw_losses, list_losses
-from rasengan_xl.report.measure_table import group_measures, tabulate_measures
+from rasengan_xl.report.measure_table import group_details, group_measures, tabulate_measures
 from rasengan_xl.report.numbers import write_rate
+from rasengan_xl.report.own_script import REPORT_FILE
 from rasengan_xl.report.pareto import draw_tradeoffs
-from rasengan_xl.report.pictures import collect_nearest, collect_wall
+from rasengan_xl.report.pictures import collect_nearest, collect_wall, find_yardstick
 from rasengan_xl.report.reading import LossHistory, read_comparison, read_histories
 from rasengan_xl.report.sameness import LETTERS, compare_traces
 from rasengan_xl.report.settings import group_shared, list_differences
@@ -37,8 +43,6 @@ from rasengan_xl.report.templates import render
 from rasengan_xl.report.verdict_chart import draw_verdicts
 from rasengan_xl.report.verdict_table import make_verdict_table, tabulate_verdicts
 from rasengan_xl.runs.folder import write_whole
-
-REPORT_FILE = "report.html"
 
 
 def write_report(folder: Path) -> Path:
@@ -106,7 +110,7 @@ def render_page(comparison: Comparison, charts: Mapping[str, list[Chart]], folde
         comparison=comparison,
         charts=charts,
         **_collect_evidence(comparison, folder),
-        **_collect_conditions(comparison),
+        **_collect_conditions(comparison, folder),
     )
 
 
@@ -122,9 +126,10 @@ def _collect_evidence(comparison: Comparison, folder: Path) -> dict[str, Any]:
         "wall": collect_wall(comparison, folder),
         "how_drawn": describe_drawing(comparison),
         "groups": group_measures(comparison.measures),
+        "details": group_details(comparison.measures),
         "has_base": any(measure.base for measure in comparison.measures),
         "verdicts": make_verdict_table(comparison),
-        "sizes": {arm.name: list_sizes(arm) for arm in comparison.arms},
+        "sizes": {arm.name: sizes for arm in comparison.arms if (sizes := list_sizes(arm))},
         "both_bases": list_both_bases(comparison),
         "time": time,
         "at_time": at_time,
@@ -133,17 +138,20 @@ def _collect_evidence(comparison: Comparison, folder: Path) -> dict[str, Any]:
             for name, trials in comparison.sweep.items()
         },
         "nearest": collect_nearest(comparison, folder),
+        "yardstick": find_yardstick(comparison),
     }
 
 
-def _collect_conditions(comparison: Comparison) -> dict[str, Any]:
+def _collect_conditions(comparison: Comparison, folder: Path) -> dict[str, Any]:
+    incidents = [*list_outside(comparison, folder), *list_incidents(comparison)]
     return {
         "differences": list_differences(comparison.arms),
         "shared": group_shared(comparison.arms),
         "traces": compare_traces(comparison.arms, comparison.seeds),
         "letters": LETTERS,
         "runs": summarize_runs(comparison),
-        "incidents": list_incidents(comparison),
+        "incidents": incidents,
+        "went_wrong": any(incident.alarm for incident in incidents),
         "machine_facts": list_machine_facts(comparison.machine),
         "packages": comparison.machine.packages if comparison.machine else {},
         "dataset_facts": list_dataset_facts(comparison.dataset),

@@ -61,9 +61,9 @@ def _draw_tradeoff(key: str, quality: Measure, cost: Measure, places: Mapping[st
         HALF,
         title=f"{quality.label} against {write_within(cost.label)}",
         caption=(
-            f"Left and {better} is better. Rings and the dotted line mark the Pareto front: "
-            "arms that no other beats in both. The front goes by the values alone; where "
-            "intervals (95 %) overlap, the order may be chance."
+            f"Left and {better} is better; whiskers are 95\N{NO-BREAK SPACE}% intervals. Rings "
+            "mark arms that no other arm is at least as good as in both and better in one, by "
+            "their values; whether a difference is more than chance is judged pair by pair below."
         ),
         table=_tabulate(key, quality, cost, front),
         series=series,
@@ -83,20 +83,12 @@ def _draw(
     xs, ys = [[m.arms[name].value for name in front] for m in (cost, quality)]
     axes.plot(xs, ys, color=SOFT, linewidth=1.4, linestyle=(0, (2, 3)))
     axes.plot(xs, ys, "o", color="none", markeredgecolor=INK, markersize=19)
+    # The legend has their names: words would hide marks that lie close together.
     for place, name in series:
         x, y = spread(cost.arms[name]), spread(quality.arms[name])
         draw_point(axes, place, x, y)
-        axes.annotate(
-            name,
-            (x[0], y[0]),
-            xytext=(12, 9),
-            textcoords="offset points",
-            color=INK,
-            fontsize=12.5,
-            annotation_clip=False,
-        )
     label_axes(axes, _name(cost), _name(quality), narrow=size.narrow)
-    axes.margins(x=0.22, y=0.16)
+    axes.margins(x=0.12, y=0.16)
 
 
 def _tabulate(key: str, quality: Measure, cost: Measure, front: list[str]) -> DataTable:

@@ -9,6 +9,7 @@ from PIL import Image
 
 from rasengan_xl.comparison.result import ArmResult, Comparison, NearestPicture, PictureRow
 from rasengan_xl.config.comparison_settings import BASE
+from rasengan_xl.report.reading import lies_within
 
 PIXELATED_BELOW = 256
 """Pictures whose longer side is shorter than this are embedded as they are and shown enlarged,
@@ -119,6 +120,13 @@ def collect_nearest(comparison: Comparison, folder: Path) -> list[Pair]:
     ]
 
 
+def find_yardstick(comparison: Comparison) -> str:
+    """Return what the similarity is, and of a held-out picture; empty if it was not measured."""
+    named = {measure.key: measure for measure in comparison.measures}
+    measure = named.get("nearest_training")
+    return f"{measure.note[:1].upper()}{measure.note[1:].rstrip('.')}." if measure else ""
+
+
 def embed_picture(
     folder: Path, path: str, seed: int | None = None, longest_side: int = LONGEST_SIDE
 ) -> Picture:
@@ -130,6 +138,8 @@ def embed_picture(
         seed: Training seed of the run that drew it.
         longest_side: In pixels; a larger one is made smaller.
     """
+    if not lies_within(folder, folder / path):
+        return Picture(seed=seed, reason=f"{path} is not within the comparison's folder")
     try:
         content = (folder / path).read_bytes()
         with Image.open(io.BytesIO(content)) as picture:

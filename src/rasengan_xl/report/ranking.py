@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 from rasengan_xl.evaluation.records import Verdict
 
+_TOLD = ("better", "worse")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gap:
@@ -26,32 +28,51 @@ class Ranking:
     gaps: list[Gap]
     """Largest first."""
     tied: list[Verdict]
+    unjudged: list[Verdict]
     arms: list[str]
+    """All that verdicts name, also those that were not judged."""
 
     @property
-    def leaders(self) -> list[str]:
+    def judged(self) -> bool:
+        """Whether any pair was judged."""
+        return bool(self.gaps or self.tied)
+
+    @property
+    def unbeaten(self) -> list[str]:
         """Arms that none was found better than, in the order of the arms."""
         beaten = {gap.loser for gap in self.gaps}
         return [arm for arm in self.arms if arm not in beaten]
 
     @property
+    def leaders(self) -> list[str]:
+        """Unbeaten arms that were judged against every other arm."""
+        open_arms = {name for verdict in self.unjudged for name in (verdict.first, verdict.second)}
+        return [arm for arm in self.unbeaten if arm not in open_arms]
+
+    @property
     def splits(self) -> bool:
-        """Whether every leader is better than every other arm."""
+        """Whether there are leaders, and each is better than every other arm."""
         pairs = {(gap.winner, gap.loser) for gap in self.gaps}
-        others = [arm for arm in self.arms if arm not in self.leaders]
-        return bool(others) and all(
-            (leader, other) in pairs for leader in self.leaders for other in others
+        leaders = self.leaders
+        others = [arm for arm in self.arms if arm not in leaders]
+        return bool(leaders and others) and all(
+            (leader, other) in pairs for leader in leaders for other in others
         )
+
+    @property
+    def circular(self) -> bool:
+        """Whether every arm is beaten by another, so that none can be the best."""
+        return bool(self.gaps) and not self.unbeaten
 
 
 def rank(verdicts: Sequence[Verdict]) -> Ranking:
-    """Read the verdicts of one measure; those that were not judged say nothing."""
-    judged = [verdict for verdict in verdicts if verdict.outcome != "not judged"]
-    gaps = [_measure_gap(verdict) for verdict in judged if verdict.outcome in ("better", "worse")]
+    """Read the verdicts of one measure; those that were not judged hold back whom they name."""
+    gaps = [_measure_gap(verdict) for verdict in verdicts if verdict.outcome in _TOLD]
     return Ranking(
         gaps=sorted(gaps, key=lambda gap: -gap.size),
-        tied=[verdict for verdict in judged if verdict.outcome == "no detectable difference"],
-        arms=list(dict.fromkeys(name for v in judged for name in (v.first, v.second))),
+        tied=[verdict for verdict in verdicts if verdict.outcome == "no detectable difference"],
+        unjudged=[verdict for verdict in verdicts if verdict.outcome == "not judged"],
+        arms=list(dict.fromkeys(name for v in verdicts for name in (v.first, v.second))),
     )
 
 

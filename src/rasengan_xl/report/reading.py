@@ -52,7 +52,28 @@ def read_comparison(folder: Path) -> Comparison:
 
 def read_histories(comparison: Comparison, folder: Path) -> dict[str, LossHistory]:
     """Read the losses of every run, by its folder."""
-    return {run.run: read_losses(folder / run.run) for arm in comparison.arms for run in arm.runs}
+    runs = (run.run for arm in comparison.arms for run in arm.runs)
+    return {
+        run: read_losses(folder / run) if has_own_losses(folder, run) else LossHistory(losses={})
+        for run in runs
+    }
+
+
+def has_own_losses(folder: Path, run: str) -> bool:
+    """Tell whether the losses of a run lie within the folder of its comparison."""
+    return lies_within(folder, RunFolder(folder / run).steps_file)
+
+
+def lies_within(folder: Path, file: Path) -> bool:
+    """Tell whether a file that a comparison names lies in its own folder, links followed.
+
+    A comparison from elsewhere could name any file of this machine; what it holds would then be in
+    a page that is shown around.
+    """
+    try:
+        return file.resolve().is_relative_to(folder.resolve())
+    except (OSError, RuntimeError, ValueError):  # a circle of links, or no path at all
+        return False
 
 
 def read_losses(run: Path) -> LossHistory:

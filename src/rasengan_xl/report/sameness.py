@@ -30,6 +30,11 @@ def compare_traces(arms: Sequence[ArmResult], seeds: Sequence[int]) -> list[Seed
     return [_compare(arms, seed, groups) for seed in seeds]
 
 
+def find_broken_seeds(arms: Sequence[ArmResult], seeds: Sequence[int]) -> list[int]:
+    """Return the seeds whose runs were not shown the same, though they ought to have been."""
+    return [trace.seed for trace in compare_traces(arms, seeds) if trace.agree is False]
+
+
 def _compare(arms: Sequence[ArmResult], seed: int, groups: dict[str, str]) -> SeedTraces:
     hashes = {
         arm.name: run.summary.trace_hash

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from rasengan_xl.comparison.result import ArmResult
-from rasengan_xl.report.numbers import MISSING
+from rasengan_xl.report.numbers import MISSING, write_plain
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +62,7 @@ def write_setting(value: object) -> str:
         case bool():
             return "true" if value else "false"
         case float():
-            return f"{value:g}"
+            return write_plain(value)
         case list() | tuple():
             return ", ".join(write_setting(item) for item in cast("list[object]", value)) or "none"
         case _:

@@ -11,7 +11,7 @@ from rasengan_xl.evaluation.records import Estimate, StratumLoss
 from rasengan_xl.report.arms import place_arms, series_of
 from rasengan_xl.report.charting import WIDE, draw_point, label_axes, make_chart, spread
 from rasengan_xl.report.data_tables import DataTable
-from rasengan_xl.report.svg import COLOURS, DASHES, SOFT, Chart, Size, colour_of, name_series
+from rasengan_xl.report.svg import SOFT, Chart, Size, colour_of, dash_of, name_series
 
 _ENDS = ("", "_low", "_high", "_pictures", "_seeds")
 
@@ -22,7 +22,12 @@ def draw_strata(comparison: Comparison) -> Chart | None:
     Losses of early and late timesteps differ by orders of magnitude; shares can be read side by
     side.
     """
-    measured = {name: 0 for stratum in comparison.strata for name in stratum.differences}
+    measured = {
+        name: 0
+        for stratum in comparison.strata
+        for name in stratum.differences
+        if _compared(stratum, name)
+    }
     series = series_of(measured, place_arms(comparison))
     if not series:
         return None
@@ -32,7 +37,8 @@ def draw_strata(comparison: Comparison) -> Chart | None:
         WIDE,
         title="Held-out loss by timestep, against the base",
         caption="Each arm's held-out loss less the unquantized base's, paired by picture, in "
-        "percent of the base's loss at that timestep, with 95\N{NO-BREAK SPACE}% intervals. "
+        "percent of the base's mean loss at that timestep, with 95\N{NO-BREAK SPACE}% intervals "
+        "that take that mean as exact. "
         "Below nought is better; points of one timestep are set apart sideways to be read.",
         table=list_strata(comparison),
         series=series,
@@ -59,7 +65,7 @@ def list_strata(comparison: Comparison) -> DataTable:
                     (
                         *(stratum.timestep, name, *_row(loss)),
                         *_row(stratum.differences.get(name)),
-                        *(_share(stratum, name) if name in stratum.differences else (None,) * 3),
+                        *(_share(stratum, name) if _compared(stratum, name) else (None,) * 3),
                     )
                     for name, loss in stratum.arms.items()
                 ),
@@ -95,7 +101,7 @@ def _draw_arm(
     points = [
         (stratum.timestep + shift, _share(stratum, name))
         for stratum in strata
-        if name in stratum.differences
+        if _compared(stratum, name)
     ]
     (line,) = axes.plot(
         [x for x, _ in points],
@@ -103,16 +109,21 @@ def _draw_arm(
         color=colour_of(place),
         alpha=0.55,
         linewidth=1.4,
-        linestyle=DASHES[place % COLOURS],
+        linestyle=dash_of(place),
     )
     line.set_gid(name_series(place))
     for x, y in points:
         draw_point(axes, place, (x, x, x), y)
 
 
+def _compared(stratum: StratumLoss, name: str) -> bool:
+    """Tell whether there is a share of the base's loss: none of no loss."""
+    return name in stratum.differences and stratum.base.value > 0
+
+
 def _share(stratum: StratumLoss, name: str) -> tuple[float, float, float]:
     value, low, high = spread(stratum.differences[name])
-    scale = 100 / stratum.base.value
+    scale = 100 / stratum.base.value  # `_compared` has left out a base of nought
     return value * scale, low * scale, high * scale
 
 

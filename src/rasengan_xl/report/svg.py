@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from rasengan_xl.report.data_tables import DataTable
 
 COLOURS = 8
-"""Arms beyond these share a colour with an earlier one; see `page.css`."""
+"""Arms beyond these share a colour with an earlier one, but no shape; see `page.css`."""
 INK, SOFT, LINE, PAPER = "#0b0b01", "#0b0b02", "#0b0b03", "#0b0b04"
 """Stand for colours of the page until the drawing is SVG; no drawing uses them as colours."""
 MARKERS = "os^DvPX*"
@@ -59,6 +59,7 @@ _STYLE: dict[Any, Any] = {
     "figure.dpi": 72,
     "figure.constrained_layout.use": True,
 }
+_SHAPES_APART = 3
 _VARIABLES = {INK: "--ink", SOFT: "--soft", LINE: "--line", PAPER: "--paper"}
 
 
@@ -82,6 +83,8 @@ class Size:
 
     width: int
     height: int
+    phone_height: int | None = None
+    """Of the drawing that takes its place on a phone."""
 
     @property
     def narrow(self) -> bool:
@@ -95,6 +98,26 @@ Draw = Callable[[Figure, Size], None]
 def colour_of(index: int) -> str:
     """Return what stands for the colour of an arm, by its place among the arms."""
     return f"#0a0a{index % COLOURS:02x}"
+
+
+def shape_of(index: int) -> int:
+    """Return which shape an arm has; no two of the first 64 arms have it and colour in common."""
+    return (index + _SHAPES_APART * (index // COLOURS)) % COLOURS
+
+
+def marker_of(index: int) -> str:
+    """Return the mark of an arm."""
+    return MARKERS[shape_of(index)]
+
+
+def marker_size_of(index: int) -> float:
+    """Return the size of an arm's mark."""
+    return MARKER_SIZES[shape_of(index)]
+
+
+def dash_of(index: int) -> tuple[int, tuple[float, ...]]:
+    """Return how the lines of an arm are broken."""
+    return DASHES[shape_of(index)]
 
 
 def name_series(index: int) -> str:

@@ -1,12 +1,12 @@
 """The templates of the page: filled in, with style and script inside, nothing outside."""
 
-import base64
-import hashlib
-from importlib import resources
+from typing import Any, cast
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from rasengan_xl.report.svg import COLOURS
+from rasengan_xl.report.numbers import write_plain
+from rasengan_xl.report.own_script import SCRIPT, SCRIPT_HASH, read_asset
+from rasengan_xl.report.svg import COLOURS, shape_of
 
 
 def render(name: str, **values: object) -> str:
@@ -23,21 +23,13 @@ def render(name: str, **values: object) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    script = _read_asset("page.js")
+    # Jinja types a filter as one of its own.
+    filters = cast("dict[str, Any]", environment.filters)
+    filters |= {"plain_number": write_plain, "shape": shape_of}
     return environment.get_template(name).render(
-        style=_read_asset("page.css"),
-        script=script,
-        script_hash=_hash_script(script),
+        style=read_asset("page.css"),
+        script=SCRIPT,
+        script_hash=SCRIPT_HASH,
         colours=COLOURS,
         **values,
     )
-
-
-def _read_asset(name: str) -> str:
-    return (resources.files("rasengan_xl.report") / "template" / name).read_text(encoding="utf-8")
-
-
-def _hash_script(script: str) -> str:
-    """Return what the page's security policy calls its own script, so that no other can run."""
-    digest = hashlib.sha256(script.encode("utf-8")).digest()
-    return f"sha256-{base64.b64encode(digest).decode('ascii')}"

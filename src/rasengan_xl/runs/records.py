@@ -2,15 +2,48 @@
 
 import math
 from dataclasses import asdict, dataclass
-from typing import Literal
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    ModelWrapValidatorHandler,
+    ValidationError,
+    ValidationInfo,
+    model_validator,
+)
+
+from rasengan_xl.errors import OutputError
 
 
 class Record(BaseModel):
-    """A part of what is kept as JSON: frozen, and strangers to a key are refused."""
+    """A part of what is kept as JSON: frozen, and strangers to a key are refused.
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    So are NaN and infinity, which JSON has no word for: a figure that is not finite would be
+    written as null, and its file could not be read again.
+    """
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False
+    )
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _name_what_is_not_finite(
+        cls, data: Any, handler: ModelWrapValidatorHandler[Self], info: ValidationInfo
+    ) -> Self:
+        """Refuse a figure of ours in one line; of a file, the reader's words are better."""
+        try:
+            return handler(data)
+        except ValidationError as error:
+            unfit = [e for e in error.errors(include_url=False) if e["type"] == "finite_number"]
+            if not unfit or info.mode != "python":
+                raise
+            name = ".".join(str(part) for part in (cls.__name__, *unfit[0]["loc"]))
+            raise OutputError(
+                f"{name}: {unfit[0]['input']} is no finite number, and is not written; look for "
+                "a loss that diverged, and lower the learning rate"
+            ) from None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -52,9 +52,9 @@ def _rates(evidence: Evidence) -> Iterator[Measured]:
             peak_share,
         ),
     )
-    direction: Direction = "higher"
     for key, label, unit, note, value in rates:
-        title = Title(key=key, label=label, unit=unit, note=note, direction=direction, group="cost")
+        # Seconds per step said over again, or a property of the device: no further verdict.
+        title = Title(key=key, label=label, unit=unit, note=note, direction="neither", group="cost")
         yield from over_runs(title, evidence, value)
 
 

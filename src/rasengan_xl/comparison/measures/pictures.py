@@ -39,7 +39,7 @@ def measure_pictures(evidence: Evidence) -> Iterator[Measured]:
                 key=f"{key}_{encoder}",
                 label=f"{label}, {name}",
                 note=f"distance of the drawn pictures from the held-out ones: {label}'s kernel, "
-                f"unbiased, times 1,000, on features of the {name}",
+                f"times 1,000, on features of the {name}; unbiased, so that it may be below nought",
                 direction="lower",
                 group="pictures",
             )
@@ -107,7 +107,8 @@ def _drifts(encoder: str, name: str, evidence: Evidence) -> Iterator[Measured]:
         neutral = subject.features.get(encoder, {}).get("neutral")
         return None if neutral is None else drift(neutral, base)
 
-    yield from over_pictures(title, evidence, drift_of, key="neutral")
+    # The base's own drift is nought by definition.
+    yield from over_pictures(title, evidence, drift_of, base={}, key="neutral")
 
 
 def _memorisation(evidence: Evidence) -> Iterator[Measured]:

@@ -52,7 +52,7 @@ def over_pictures(
         title: What it is called.
         evidence: Where it comes from.
         values_of: A subject's value of each picture; None where it has none.
-        base: Values of the base; what `values_of` says of it, if not told.
+        base: Values of the base; what `values_of` says of it, if not told; none, if empty.
         key: Names the sample of pictures.
     """
 
@@ -66,7 +66,10 @@ def over_pictures(
         rows = {s.seed: values for s in subjects if (values := values_of(s)) is not None}
         return sample_rows(rows)
 
-    yield from by_arm(title, evidence, sample, None if base is None else sample_rows(base))
+    def sample_base(_: list[Subject]) -> Sampled | None:
+        return sample_rows(base or {})
+
+    yield from by_arm(title, evidence, sample, None if base is None else sample_base)
 
 
 class Timed(Protocol):
@@ -127,7 +130,7 @@ def by_arm(
     title: Title,
     evidence: Evidence,
     sample: Sampler,
-    base: Sampled | None = None,
+    base: Sampler | None = None,
 ) -> Iterator[Measured]:
     """Sample every arm and the base; nothing, if no arm has a value.
 
@@ -135,13 +138,13 @@ def by_arm(
         title: What it is called.
         evidence: Where it comes from.
         sample: From the subjects of one arm to their sample.
-        base: Sample of the base; what `sample` makes of it, if not told.
+        base: From the base to its sample; `sample` does it, if not told.
     """
     samples = {arm: sample(list(evidence.of(arm))) for arm in evidence.arms}
     arms = {arm: sampled for arm, sampled in samples.items() if sampled is not None}
     if not arms:
         return
-    of_base = base or sample([evidence.base])
+    of_base = (base or sample)([evidence.base])
     measure = Measure(
         key=title.key,
         label=title.label,

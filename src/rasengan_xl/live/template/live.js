@@ -16,7 +16,7 @@ let latest = null;
 
 /* Writing figures */
 const count = (number) => number.toLocaleString("en");
-const loss = (number) => number.toFixed(4);
+const loss = (number) => (Number.isFinite(number) ? number.toFixed(4) : "no number");
 const counted = (number, noun) => `${count(number)} ${noun}${number === 1 ? "" : "s"}`;
 
 function duration(seconds) {
@@ -267,8 +267,11 @@ async function follow() {
   } catch {
     showLoss(true);
   }
-  if (latest) showState(latest);
-  setTimeout(follow, latest?.status === "finished" ? POLL_FINISHED_MS : POLL_MS);
+  try {
+    if (latest) showState(latest);
+  } finally {  // a state that cannot be shown is complained of, and the next one asked for
+    setTimeout(follow, latest?.status === "finished" ? POLL_FINISHED_MS : POLL_MS);
+  }
 }
 
 addEventListener("resize", () => latest && showState(latest));
