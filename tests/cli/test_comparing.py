@@ -4,8 +4,8 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from rasengan_xl.cli import comparing
-from rasengan_xl.cli.comparing import Request
+from rasengan_xl.cli import comparing, planning
+from rasengan_xl.cli.planning import Request
 from rasengan_xl.comparison.layout import ComparisonFolder
 from rasengan_xl.comparison.side_by_side import JobEnded, JobProgress, JobRetried
 from rasengan_xl.comparison.sweep import keep_failure, list_trials
@@ -184,7 +184,7 @@ def test_an_unknown_tracker_is_refused_before_any_work():
 
 
 def test_what_differs_is_printed_first(capsys):
-    comparing.show_differences(load_comparison("mini"))
+    planning.show_differences(load_comparison("mini"))
     shown = capsys.readouterr().out
     assert "adapter.rank" in shown
     assert "training" not in shown
@@ -192,10 +192,10 @@ def test_what_differs_is_printed_first(capsys):
 
 def test_a_dry_run_lists_every_run_and_writes_nothing(request_of, monkeypatch):
     wide = Console(file=io.StringIO(), width=200)
-    monkeypatch.setattr(comparing, "console", wide)
-    monkeypatch.setattr(comparing, "say", wide.print)
+    monkeypatch.setattr(planning, "console", wide)
+    monkeypatch.setattr(planning, "say", wide.print)
     settings = load_comparison("mini", ["seeds=[0,1]"])
-    comparing.show_plan(replace(request_of, settings=settings))
+    planning.show_plan(replace(request_of, settings=settings))
     shown = wide.file.getvalue()
     for arm in settings.arms:
         for seed in (0, 1):
@@ -206,7 +206,7 @@ def test_a_dry_run_lists_every_run_and_writes_nothing(request_of, monkeypatch):
 
 def test_a_dry_run_with_a_sweep_lists_the_rates_first(request_of, capsys):
     sweep = ["sweep.learning_rate=[1e-3, 1e-2]", "evaluation.tuning_pictures=16"]
-    comparing.show_plan(replace(request_of, settings=load_comparison("mini", sweep)))
+    planning.show_plan(replace(request_of, settings=load_comparison("mini", sweep)))
     shown = capsys.readouterr().out
     assert f"learning rate to be tried: dora at 0.01, {STEPS} steps" in shown
     assert "then every arm with the rate that did best (seeds 0)" in shown
@@ -214,8 +214,8 @@ def test_a_dry_run_with_a_sweep_lists_the_rates_first(request_of, capsys):
 
 def test_a_dry_run_gets_past_rates_that_failed(request_of, monkeypatch):
     wide = Console(file=io.StringIO(), width=200)
-    monkeypatch.setattr(comparing, "console", wide)
-    monkeypatch.setattr(comparing, "say", wide.print)
+    monkeypatch.setattr(planning, "console", wide)
+    monkeypatch.setattr(planning, "say", wide.print)
     sweep = ["sweep.learning_rate=[1e-3, 1e-2]", "evaluation.tuning_pictures=16"]
     settings = load_comparison("mini", sweep)
     folder = ComparisonFolder(request_of.folder)
@@ -224,7 +224,7 @@ def test_a_dry_run_gets_past_rates_that_failed(request_of, monkeypatch):
         trial.folder.start(trial.settings)
         end = JobEnded(job=trial.name, attempts=1, seconds=1.0, reason="step 3: not finite")
         keep_failure(trial, end)
-    comparing.show_plan(replace(request_of, settings=settings, only=("lora",)))
+    planning.show_plan(replace(request_of, settings=settings, only=("lora",)))
     shown = wide.file.getvalue()
     assert "to be tried" not in shown
     assert "lora at 0.001 failed: step 3: not finite (it is not tried again" in shown
@@ -242,14 +242,14 @@ def test_a_dry_run_says_that_the_named_arm_is_done_whatever_the_others_lack(requ
     training = settings.arms["lora"].training.model_copy(update={"learning_rate": 1e-3})
     run.start(settings.arms["lora"].model_copy(update={"training": training}))
     run.write_summary(build_summary("lora", 0))
-    comparing.show_plan(replace(request_of, settings=settings, only=("lora",)))
+    planning.show_plan(replace(request_of, settings=settings, only=("lora",)))
     shown = capsys.readouterr().out
     assert "every run is finished" in shown
     assert "cannot be trained" not in shown
 
 
 def test_one_run_that_is_left_is_told_as_one(request_of, capsys):
-    comparing.show_plan(replace(request_of, only=("lora",)))
+    planning.show_plan(replace(request_of, only=("lora",)))
     assert "1 run is left; " in capsys.readouterr().out
 
 

@@ -70,7 +70,8 @@ def compare(
     track: Trackers = None,
 ) -> None:
     """Train every arm under identical conditions, then write report.html."""
-    from rasengan_xl.cli.comparing import Request, show_comparison, show_plan
+    from rasengan_xl.cli.comparing import show_comparison
+    from rasengan_xl.cli.planning import Request, show_plan
     from rasengan_xl.config.comparison import load_comparison
     from rasengan_xl.trackers.opening import check_trackers
 

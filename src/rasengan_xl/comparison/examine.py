@@ -17,8 +17,9 @@ from diffusers.pipelines.stable_diffusion_xl.pipeline_stable_diffusion_xl import
 )
 
 from rasengan_xl.adapters.files import restore_precision
+from rasengan_xl.comparison.drawing_times import Times
 from rasengan_xl.comparison.examination import read_drawn
-from rasengan_xl.comparison.facts import DrawingTime, Examined
+from rasengan_xl.comparison.facts import Examined
 from rasengan_xl.comparison.layout import ComparisonFolder, PictureKind
 from rasengan_xl.comparison.orders import Examine, Subject
 from rasengan_xl.comparison.scoring import score_subjects
@@ -36,7 +37,7 @@ from rasengan_xl.generation.drawing import Drawing, Request, describe_drawing, l
 from rasengan_xl.generation.pipeline import MemorySavings, adapted, load_pipeline
 from rasengan_xl.generation.png import save_picture
 from rasengan_xl.generation.timing import TimedBatch, draw_timed
-from rasengan_xl.runs.cost import peak_memory, quantile, reset_peak_memory
+from rasengan_xl.runs.cost import peak_memory, reset_peak_memory
 from rasengan_xl.runs.folder import RunFolder
 from rasengan_xl.runs.records import StageProgress
 from rasengan_xl.sdxl.compute import Compute, choose_compute
@@ -207,7 +208,7 @@ def _examine(
 
 
 def _draw_every_kind(
-    pipeline: StableDiffusionXLPipeline, subject: Subject, bench: Bench, times: "Times"
+    pipeline: StableDiffusionXLPipeline, subject: Subject, bench: Bench, times: Times
 ) -> Iterator[StageProgress]:
     done, total = 0, bench.assignment.total
     for kind in bench.assignment.requests:
@@ -251,32 +252,3 @@ def _draw(
             save_picture(picture, folder.picture_file(kind, done), described)
             done += 1
         yield batch
-
-
-class Times:
-    """How long the pictures of one kind take, in full batches; the first one is left out."""
-
-    def __init__(self) -> None:
-        self._each: list[float] = []
-        self._sampler_steps = 0
-        self._is_warm = False
-
-    def add(self, batch: TimedBatch, drawing: Drawing) -> None:
-        """Take note of a batch."""
-        self._sampler_steps = drawing.sampler_steps
-        if self._is_warm and len(batch.pictures) == drawing.batch_size:
-            self._each += [batch.seconds / len(batch.pictures)] * len(batch.pictures)
-        self._is_warm = True
-
-    def summarise(self) -> DrawingTime | None:
-        """Return median and quartiles; None where nothing was timed."""
-        each = sorted(self._each)
-        if not each:
-            return None
-        return DrawingTime(
-            median=quantile(each, 0.5),
-            p25=quantile(each, 0.25),
-            p75=quantile(each, 0.75),
-            n=len(each),
-            sampler_steps=self._sampler_steps,
-        )
