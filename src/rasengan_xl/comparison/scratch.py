@@ -1,9 +1,11 @@
 """A folder for the work of one process; if that is killed, the next one here removes it."""
 
 import fcntl
+import os
 import shutil
 import tempfile
-from contextlib import suppress
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 _PREFIX = "rasengan-scratch-"
@@ -15,18 +17,31 @@ class Scratch:
 
     def __init__(self) -> None:
         """Make it, and first remove what processes that have died left."""
-        for lock in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*{_LOCK_SUFFIX}"):
-            _remove_if_left(lock)
-        # The system takes a lock back when its process dies, however it does.
-        self._lock = tempfile.NamedTemporaryFile(prefix=_PREFIX, suffix=_LOCK_SUFFIX)  # noqa: SIM115
-        fcntl.flock(self._lock, fcntl.LOCK_EX)
+        with _gate():  # a file that is made and not yet locked looks left
+            for lock in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*{_LOCK_SUFFIX}"):
+                _remove_if_left(lock)
+            # The system takes a lock back when its process dies, however it does.
+            self._lock = tempfile.NamedTemporaryFile(  # noqa: SIM115
+                prefix=_PREFIX, suffix=_LOCK_SUFFIX
+            )
+            fcntl.flock(self._lock, fcntl.LOCK_EX)
         self.path = Path(self._lock.name.removesuffix(_LOCK_SUFFIX))
         self.path.mkdir(mode=0o700)
 
     def remove(self) -> None:
         """Remove the folder with all that is in it."""
         shutil.rmtree(self.path, ignore_errors=True)
-        self._lock.close()
+        with _gate():  # closing gives the lock back a moment before the file is gone
+            self._lock.close()
+
+
+@contextmanager
+def _gate() -> Generator[None]:
+    """Let one process of a user at a time make a folder, or remove what was left."""
+    place = Path(tempfile.gettempdir(), f"rasengan-gate-{os.getuid()}")
+    with place.open("ab") as gate:
+        fcntl.flock(gate, fcntl.LOCK_EX)
+        yield
 
 
 def _remove_if_left(lock: Path) -> None:
