@@ -18,7 +18,7 @@ from torch import Tensor
 
 from rasengan_xl.errors import DivergedError, RecipeError
 from rasengan_xl.sdxl.latents import scaling_factor
-from rasengan_xl.sources.decoding import decode_picture, describe_unreadable
+from rasengan_xl.sources.decoding import decode_picture
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +37,8 @@ def open_start(file: Path, denoise: float, sampler_steps: int) -> Start:
     """Read the picture to start from.
 
     Raises:
-        RecipeError: It cannot be read, or no step would be left.
+        RecipeError: There is no such file, or no step would be left.
+        DatasetError: It is no picture that can be used.
     """
     if int(sampler_steps * denoise) < 1:
         raise RecipeError(
@@ -45,12 +46,11 @@ def open_start(file: Path, denoise: float, sampler_steps: int) -> Start:
             "them"
         )
     try:
-        picture = decode_picture(file.read_bytes(), file.name)
-    except Exception as fault:  # each of Pillow's readers has faults of its own
-        if not isinstance(fault, (OSError, RuntimeError, ValueError, Exception)):
-            raise
-        reason = describe_unreadable(str(file), fault)
-        raise RecipeError(f"generate: from_picture: {reason}") from fault
+        content = file.read_bytes()
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise RecipeError(f"generate: from_picture = {str(file)!r}: {reason}") from error
+    picture = decode_picture(content, str(file))
     return Start(picture=picture, denoise=denoise, name=file.name)
 
 

@@ -32,6 +32,8 @@ class Drawing:
     guidance_rescale: float = 0.0
     reads_emphasis: bool = False
     """Read emphasis, and what is beyond the tokenizers' limit, which is cut off otherwise."""
+    decodes_in_half: bool = False
+    """Decode in float16, with float32 to fall back on."""
 
 
 def list_requests(settings: PictureSettings) -> list[Request]:

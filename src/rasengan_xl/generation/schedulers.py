@@ -109,6 +109,21 @@ def build_scheduler(own: Any, name: str | None, *, from_pure_noise: bool = False
     return kind.from_config(own.config, **changes)
 
 
+def check_steps(scheduler: Any, sampler_steps: int) -> None:
+    """Refuse a number of steps that a sampler cannot take.
+
+    Raises:
+        RecipeError: LCM and its kin cannot take more than they were distilled to.
+    """
+    try:
+        type(scheduler).from_config(scheduler.config).set_timesteps(sampler_steps)
+    except (ValueError, IndexError, ZeroDivisionError, RuntimeError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise RecipeError(
+            f"generate: {type(scheduler).__name__} cannot take steps = {sampler_steps} ({reason})"
+        ) from error
+
+
 def recognize_sampler(scheduler: Any) -> Sampler | None:
     """Find what a scheduler of diffusers is called elsewhere; None: it has no name there."""
     kind, config = type(scheduler).__name__, scheduler.config
