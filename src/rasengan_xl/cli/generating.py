@@ -11,7 +11,7 @@ _EMPHASIS = "(word:1.3), (word)1.3 or word++ weighs words; \\( is a parenthesis 
 def generate(
     adapters: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="[RUN|ADAPTER]...", help="Runs' folders or adapters' files."),
+        typer.Argument(metavar="RUN|ADAPTER", help="Runs' folders or adapters' files."),
     ] = None,
     prompt: Annotated[
         list[str] | None, typer.Option(help=f"What to draw; repeatable. {_EMPHASIS}")

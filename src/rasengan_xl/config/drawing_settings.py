@@ -50,7 +50,9 @@ def _read_seeds(value: Any) -> Any:
         value = (value,)
     found: list[Any] = []
     for item in value:
-        ends = re.fullmatch(r"(\d{1,19})\s*-\s*(\d{1,19})", item.strip()) if _is_text(item) else None
+        ends = (
+            re.fullmatch(r"(\d{1,19})\s*-\s*(\d{1,19})", item.strip()) if _is_text(item) else None
+        )
         if ends is None:
             found.append(item)
             continue

@@ -65,9 +65,7 @@ def write_graph(facts: PictureFacts) -> Graph | None:
 def _write_start(graph: Graph, facts: PictureFacts) -> list[Any]:
     """Add what the sampler starts from: empty latents, or those of a picture."""
     if facts.from_picture is None:
-        graph["4"] = _node(
-            "EmptyLatentImage", width=facts.width, height=facts.height, batch_size=1
-        )
+        graph["4"] = _node("EmptyLatentImage", width=facts.width, height=facts.height, batch_size=1)
         return ["4", 0]
     graph["20"] = _node("LoadImage", image=facts.from_picture)
     graph["21"] = _node(

@@ -10,9 +10,6 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
-from compel.compel import Compel
-from compel.embeddings_provider import ReturnedEmbeddingsType, SplitLongTextMode
-from compel.prompt_parser import Conjunction, FlattenedPrompt
 from diffusers.pipelines.stable_diffusion_xl.pipeline_stable_diffusion_xl import (
     StableDiffusionXLPipeline,
 )
@@ -20,6 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from rasengan_xl.errors import RecipeError
+from rasengan_xl.generation.devices import execution_device
 from rasengan_xl.generation.emphasis import Fragment, is_plain, plain_text, read_emphasis
 from rasengan_xl.generation.requests import Request
 from rasengan_xl.sdxl.prompts import count_tokens, token_limit
@@ -48,7 +46,10 @@ def text_shape(pipeline: StableDiffusionXLPipeline, request: Request) -> TextSha
     Raises:
         RecipeError: A prompt is too long altogether.
     """
-    texts = [request.prompt, *([] if request.negative_prompt is None else [request.negative_prompt])]
+    texts = [
+        request.prompt,
+        *([] if request.negative_prompt is None else [request.negative_prompt]),
+    ]
     read = [read_emphasis(text) for text in texts]
     tokenizers = _tokenizers(pipeline)
     longest = 0.0
@@ -112,16 +113,21 @@ class _Encoder:
 
 def _open_encoders(pipeline: StableDiffusionXLPipeline) -> tuple[Any, Any]:
     """Wrap both text encoders by compel, anew each time: it keeps what the empty text gave."""
+    import compel  # noqa: PLC0415 - slow to import, and seldom needed
+    from compel import embeddings_provider as provider  # noqa: PLC0415
+
     parts: Any = pipeline
-    device, kind = parts._execution_device, ReturnedEmbeddingsType  # noqa: SLF001 - as documented there
+    device = execution_device(pipeline)
+    kind: Any = compel.Compel
+    states = provider.ReturnedEmbeddingsType.PENULTIMATE_HIDDEN_STATES_NON_NORMALIZED
     encoders = (parts.text_encoder, parts.text_encoder_2)
-    opened: list[Any] = [
-        Compel(
+    opened = [
+        kind(
             tokenizer=tokenizer,
-            text_encoder=cast("Any", _Encoder(encoder, device, encoder.dtype)),
+            text_encoder=_Encoder(encoder, device, encoder.dtype),
             truncate_long_prompts=False,
-            returned_embeddings_type=kind.PENULTIMATE_HIDDEN_STATES_NON_NORMALIZED,
-            split_long_text_mode=SplitLongTextMode.PHRASES,
+            returned_embeddings_type=states,
+            split_long_text_mode=provider.SplitLongTextMode.PHRASES,
             device=device,
         )
         for tokenizer, encoder in zip(_tokenizers(pipeline), encoders, strict=True)
@@ -141,6 +147,8 @@ def _weigh(
     encoder: Any, fragments: Sequence[Fragment], chunks: int
 ) -> Float[Tensor, "1 token width"]:
     """Encode fragments with their weights, filled up with the empty text."""
+    from compel.prompt_parser import Conjunction, FlattenedPrompt  # noqa: PLC0415
+
     kept = [(each.text, each.weight) for each in fragments if each.text.strip()]
     parsed = Conjunction([FlattenedPrompt(kept or [("", 1.0)])])
     states: Tensor = encoder.build_conditioning_tensor_for_conjunction(parsed)[0]

@@ -58,7 +58,9 @@ class Easel:
         """Put adapters on, then begin to offload; the other way round at the end."""
         with ExitStack() as stack:
             contents = [stack.enter_context(self._contents(file)) for file in files]
-            parts = {name: cast("nn.Module", getattr(self.pipeline, name)) for name in ADAPTED_PARTS}
+            parts = {
+                name: cast("nn.Module", getattr(self.pipeline, name)) for name in ADAPTED_PARTS
+            }
             on = stack.enter_context(applied(parts, contents, strengths)) if contents else None
             stack.enter_context(offloaded(self.pipeline, self.savings, self.compute.device))
             yield on
@@ -103,7 +105,7 @@ def set_up(ground: Ground, settings: DrawingSettings) -> Generator[StageProgress
     yield StageProgress(stage="load the model", done=0, total=1, note=chosen.note)
     pipeline = load_pipeline(model, compute, chosen.savings)
     if settings.compiled:
-        cast("Any", pipeline.unet).compile_repeated_blocks(dynamic=True)
+        pipeline.unet.compile_repeated_blocks(dynamic=True)
     yield StageProgress(stage="load the model", done=1, total=1)
     on_cuda = compute.device.type == "cuda"
     return Easel(

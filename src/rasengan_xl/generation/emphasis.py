@@ -1,7 +1,7 @@
-"""Which words of a prompt are emphasized: read in both spellings people use, written in one.
+r"""Which words of a prompt are emphasized: read in both spellings people use, written in one.
 
 `(word:1.3)` as in A1111 and ComfyUI, `(word)1.3`, `(word)++` and `word++` as in compel.  Bare
-parentheses are text, as they are to SDXL's tokenizers; so are `\\(`, `\\)`, `\\+` and `\\-`.
+parentheses are text, as they are to SDXL's tokenizers; so are `\(`, `\)`, `\+` and `\-`.
 """
 
 import re

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from rasengan_xl.errors import DivergedError, RecipeError
+from rasengan_xl.generation.devices import execution_device
 from rasengan_xl.sdxl.latents import scaling_factor
 from rasengan_xl.sources.decoding import decode_picture
 
@@ -68,7 +69,7 @@ def encode_start(
     parts: Any = pipeline
     cut = ImageOps.fit(start.picture, size, Image.Resampling.LANCZOS)
     pixels = torch.from_numpy(np.array(cut, dtype=np.float32)).permute(2, 0, 1)[None]
-    signed = (pixels / 127.5 - 1).to(parts._execution_device)  # noqa: SLF001 - as documented there
+    signed = (pixels / 127.5 - 1).to(execution_device(pipeline))
     latent: Tensor = parts.vae.encode(signed).latent_dist.mean * scaling_factor(parts.vae)
     if not latent.isfinite().all():
         raise DivergedError(
@@ -87,4 +88,4 @@ def from_picture_pipeline(pipeline: StableDiffusionXLPipeline) -> Any:
         add_watermarker=False,
     )
     made.set_progress_bar_config(disable=True)
-    return cast("Any", made)
+    return made

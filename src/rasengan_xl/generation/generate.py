@@ -1,6 +1,6 @@
 """`generate` from end to end: adapters and prompts to pictures and sheets."""
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,7 +72,7 @@ def generate_pictures(
 
 
 @contextmanager
-def _explaining(settings: DrawingSettings) -> Iterator[None]:
+def _explaining(settings: DrawingSettings) -> Generator[None]:
     """Turn what PyTorch lacks into one line."""
     try:
         yield

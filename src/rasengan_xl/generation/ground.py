@@ -67,7 +67,9 @@ def find_common_ground(adapters: Sequence[Path], base_model: str | None) -> list
             raise AdapterError("generate: name a run, an adapter's file, or a base with --base")
         return [_bare_ground(base_model, from_pure_noise=False)]
     known = base_model or next(filter(None, map(_known_base, adapters)), None)
-    grounds = [find_ground(adapter, base_model or _fallback(adapter, known)) for adapter in adapters]
+    grounds = [
+        find_ground(adapter, base_model or _fallback(adapter, known)) for adapter in adapters
+    ]
     for adapter, ground in zip(adapters, grounds, strict=True):
         if ground.base_model != grounds[0].base_model:
             raise AdapterError(

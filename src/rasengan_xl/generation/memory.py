@@ -2,7 +2,7 @@
 
 from collections.abc import Generator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, cast
 
 import torch
@@ -35,12 +35,12 @@ class MemorySavings:
     """NF4 stores the UNet's linear weights in 4 bits."""
 
 
-_IN_PIECES = {"vae_slicing": True, "vae_tiling": True, "attention_slicing": True}
+_IN_PIECES = MemorySavings(vae_slicing=True, vae_tiling=True, attention_slicing=True)
 RUNGS: dict[str, MemorySavings] = {
     "full": MemorySavings(vae_slicing=True),
-    "low": MemorySavings(**_IN_PIECES, offload="parts"),
-    "lower": MemorySavings(**_IN_PIECES, offload="parts", base_precision="nf4"),
-    "lowest": MemorySavings(**_IN_PIECES, offload="layers"),
+    "low": replace(_IN_PIECES, offload="parts"),
+    "lower": replace(_IN_PIECES, offload="parts", base_precision="nf4"),
+    "lowest": replace(_IN_PIECES, offload="layers"),
 }
 _WORDS = {
     "full": "everything stays on the device",
@@ -101,13 +101,14 @@ def free_memory_gib(device: torch.device) -> float | None:
 
 def cut_into_pieces(pipeline: StableDiffusionXLPipeline, savings: MemorySavings) -> None:
     """Have VAE and attention work in pieces."""
-    vae: Any = pipeline.vae
+    vae: Any = cast("Any", pipeline).vae
     if savings.vae_slicing:
         vae.enable_slicing()
     if savings.vae_tiling:
         vae.enable_tiling()
-        side = min(vae.tile_sample_min_size, TILE_PIXELS)
-        vae.tile_latent_min_size = max(1, vae.tile_latent_min_size * side // vae.tile_sample_min_size)
+        own_side: int = vae.tile_sample_min_size
+        side = min(own_side, TILE_PIXELS)
+        vae.tile_latent_min_size = max(1, vae.tile_latent_min_size * side // own_side)
         vae.tile_sample_min_size = side
     if savings.attention_slicing:
         pipeline.enable_attention_slicing("max")
@@ -151,6 +152,6 @@ def _climb_down(rung: MemoryRung, *, on_cuda: bool) -> Chosen:
     in_4_bits = rung != "low"
     unet = ", the UNet is in 4 bits, which changes pictures slightly" if in_4_bits else ""
     return Chosen(
-        MemorySavings(**_IN_PIECES, base_precision="nf4" if in_4_bits else "full"),
+        replace(_IN_PIECES, base_precision="nf4" if in_4_bits else "full"),
         f"--memory {rung}: VAE and attention work in pieces{unet}; there is no GPU to offload from",
     )

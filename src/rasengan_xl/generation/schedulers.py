@@ -42,14 +42,15 @@ class Sampler:
 
 
 _DPM = "DPMSolverMultistepScheduler"
+_ODE = {"algorithm_type": "dpmsolver++"}
 _SDE = {"algorithm_type": "sde-dpmsolver++"}
 
 SAMPLERS: dict[str, Sampler] = {
     "euler": Sampler("EulerDiscreteScheduler", "Euler", "euler"),
     "euler-karras": Sampler("EulerDiscreteScheduler", "Euler", "euler", KARRAS),
     "euler-a": Sampler("EulerAncestralDiscreteScheduler", "Euler a", "euler_ancestral"),
-    "dpm++2m": Sampler(_DPM, "DPM++ 2M", "dpmpp_2m"),
-    "dpm++2m-karras": Sampler(_DPM, "DPM++ 2M", "dpmpp_2m", KARRAS),
+    "dpm++2m": Sampler(_DPM, "DPM++ 2M", "dpmpp_2m", _ODE),
+    "dpm++2m-karras": Sampler(_DPM, "DPM++ 2M", "dpmpp_2m", {**_ODE, **KARRAS}),
     "dpm++2m-sde": Sampler(_DPM, "DPM++ 2M SDE", "dpmpp_2m_sde", _SDE),
     "dpm++2m-sde-karras": Sampler(_DPM, "DPM++ 2M SDE", "dpmpp_2m_sde", {**_SDE, **KARRAS}),
     "unipc": Sampler("UniPCMultistepScheduler", "UniPC", "uni_pc_bh2"),
@@ -99,7 +100,7 @@ def build_scheduler(own: Any, name: str | None, *, from_pure_noise: bool = False
     if name is None and not from_pure_noise:
         return own
     sampler = SAMPLERS[name] if name is not None else None
-    kind: Any = getattr(diffusers, sampler.kind) if sampler else type(own)
+    kind: Any = getattr(diffusers, sampler.kind if sampler else own.__class__.__name__)
     changes = dict(sampler.changes) if sampler else {}
     if from_pure_noise or own.config.get("rescale_betas_zero_snr"):
         _check_begins_from_pure_noise(kind, name)

@@ -92,7 +92,10 @@ def describe_used(subject: Subject) -> tuple[UsedAdapter, ...]:
     """Describe a subject's adapters for a picture's settings."""
     return tuple(
         UsedAdapter(
-            name=_name_used(file), file=str(file), strength=strength, a1111_hash=None if is_checkpoint(file) else _a1111_hash(file)
+            name=_name_used(file),
+            file=str(file),
+            strength=strength,
+            a1111_hash=None if is_checkpoint(file) else _a1111_hash(file),
         )
         for file, strength in zip(subject.files, subject.strengths, strict=True)
         if strength
