@@ -1,6 +1,6 @@
 import re
-from pathlib import Path
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,9 +15,7 @@ from rasengan_xl.generation.drawing import draw_batches, draw_pictures
 from rasengan_xl.generation.requests import Drawing, Request
 from rasengan_xl.sdxl.prompts import token_limit
 
-DRAWING = Drawing(
-    size=(32, 32), sampler_steps=2, guidance=4.0, batch_size=4, reads_emphasis=True
-)
+DRAWING = Drawing(size=(32, 32), sampler_steps=2, guidance=4.0, batch_size=4, reads_emphasis=True)
 
 
 def encode(pipeline, prompt, negative=None):
@@ -108,10 +106,16 @@ def test_pictures_of_mixed_prompts_do_not_depend_on_their_batch(pipeline):
 def test_adapters_on_the_text_encoders_act_on_every_prompt(pipeline, prompt):
     generator = torch.Generator().manual_seed(0)
     width = pipeline.text_encoder.config.hidden_size
-    down, up = torch.randn(2, width, generator=generator), torch.randn(width, 2, generator=generator)
+    down, up = (
+        torch.randn(2, width, generator=generator),
+        torch.randn(width, 2, generator=generator),
+    )
     layer = "text_encoder.text_model.encoder.layers.0.self_attn.q_proj"
     contents = AdapterContents(
-        source=Path("made up"), form="", changes={layer: LowRank(down=down, up=up, alpha=2.0)}, header={}
+        source=Path("made up"),
+        form="",
+        changes={layer: LowRank(down=down, up=up, alpha=2.0)},
+        header={},
     )
     parts = {name: getattr(pipeline, name) for name in ("text_encoder", "text_encoder_2", "unet")}
     (base,) = draw_pictures(pipeline, [Request(prompt, 1)], DRAWING)

@@ -8,9 +8,7 @@ from rasengan_xl.generation.from_picture import encode_start, open_start
 from rasengan_xl.generation.requests import Drawing, Request
 from rasengan_xl.sdxl.latents import decode_latents
 
-DRAWING = Drawing(
-    size=(32, 40), sampler_steps=4, guidance=4.0, batch_size=2, reads_emphasis=True
-)
+DRAWING = Drawing(size=(32, 40), sampler_steps=4, guidance=4.0, batch_size=2, reads_emphasis=True)
 REQUESTS = [Request("a ninja", 1), Request("a ninja", 2)]
 
 

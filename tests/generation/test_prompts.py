@@ -11,7 +11,11 @@ from rasengan_xl.generation.prompts import as_lines, held_out_prompts, read_prom
 def test_a_file_holds_a_prompt_a_line(tmp_path):
     file = tmp_path / "prompts.txt"
     file.write_text("\ufeffa ninja\n\n# not this\n  a cat, # a dog \nein Mädchen\n", "utf-8")
-    assert [line.prompt for line in read_prompts(file)] == ["a ninja", "a cat, # a dog", "ein Mädchen"]
+    assert [line.prompt for line in read_prompts(file)] == [
+        "a ninja",
+        "a cat, # a dog",
+        "ein Mädchen",
+    ]
 
 
 def test_lines_of_json_may_differ_in_more_than_the_prompt(tmp_path):
@@ -36,7 +40,7 @@ def test_lines_of_json_may_differ_in_more_than_the_prompt(tmp_path):
         ("p.jsonl", b"\n[1]", "line 2: is no JSON object"),
         ("p.jsonl", b'{"promt": "a"}', "did you mean 'prompt'"),
         ("p.jsonl", b'{"prompt": "a", "seed": -1}', "line 1: seed = -1"),
-        ("p.jsonl", b'{"prompt": "a", "size": "30"}', "line 1: size.0 = 30"),
+        ("p.jsonl", b'{"prompt": "a", "size": "30"}', "line 1: size = '30': 30 is no multiple"),
         ("p.jsonl", b'{"prompt": "\\ud800"}', "no text may hold"),
         ("p.jsonl", b'{"prompt": 3}', "line 1: prompt = 3"),
     ],

@@ -4,6 +4,7 @@ import re
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
+    AfterValidator,
     BeforeValidator,
     Field,
     FiniteFloat,
@@ -16,13 +17,13 @@ from pydantic import (
 from rasengan_xl.config.dataset_settings import LATENT_MULTIPLE
 from rasengan_xl.config.fields import Settings, UnitInterval
 
-LEAST_SIDE = 32
+LEAST_SIDE, MOST_SIDE = 32, 8192
 MOST_SEEDS = 10_000
 
 MemoryRung = Literal["auto", "full", "low", "lower", "lowest"]
 
 
-def read_size(value: Any) -> Any:
+def _read_size(value: Any) -> Any:
     """Read `512` or `768x1024` as width and height in pixels."""
     if isinstance(value, int):
         return value, value
@@ -72,8 +73,16 @@ def _read_numbers(value: Any) -> Any:
     return tuple(value.split(",")) if isinstance(value, str) else value
 
 
-_Side = Annotated[int, Field(ge=LEAST_SIDE, multiple_of=LATENT_MULTIPLE, le=16_384)]
-Size = Annotated[tuple[_Side, _Side], BeforeValidator(read_size)]
+def _check_sides(size: tuple[int, int]) -> tuple[int, int]:
+    for side in size:
+        if not LEAST_SIDE <= side <= MOST_SIDE or side % LATENT_MULTIPLE:
+            raise ValueError(
+                f"{side} is no multiple of {LATENT_MULTIPLE} from {LEAST_SIDE} to {MOST_SIDE}"
+            )
+    return size
+
+
+Size = Annotated[tuple[int, int], BeforeValidator(_read_size), AfterValidator(_check_sides)]
 """Width and height in pixels."""
 Seed = Annotated[NonNegativeInt, Field(lt=2**63)]
 Strength = Annotated[FiniteFloat, Field(ge=-10, le=10)]
