@@ -34,7 +34,8 @@ class Subject:
     @property
     def slug(self) -> str:
         """The label as a part of a file's name."""
-        return re.sub(r"[^\w.+-]+", "-", self.label, flags=re.ASCII).strip("-.")[:60] or "picture"
+        together = self.label.replace(" + ", "+")
+        return re.sub(r"[^\w.+-]+", "-", together, flags=re.ASCII).strip("-.")[:60] or "picture"
 
 
 def list_subjects(
