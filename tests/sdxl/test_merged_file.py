@@ -13,7 +13,7 @@ from rasengan_xl.sdxl.merged_file import write_single_file
 from rasengan_xl.sdxl.merged_folder import write_diffusers_folder
 from rasengan_xl.sdxl.model_folder import find_model
 from rasengan_xl.sdxl.stored_weights import StoredWeights
-from rasengan_xl.tensor_file import read_header, read_tensors
+from rasengan_xl.tensor_file import read_header, read_tensors, write_tensors
 
 from ..exhaust import collect
 from .conftest import add_low_rank
@@ -97,6 +97,14 @@ def test_it_says_what_was_changed_and_how_far_it_is(uneven_model, merged):
     header = read_header(model.path)
     assert header["modelspec.title"] == "Shinobi"
     assert header["modelspec.hash_sha256"].startswith("0x")
+
+
+def test_encoders_that_diffusers_would_take_for_each_other_are_told_of(
+    tiny_model, merged, tmp_path
+):
+    records, _ = merge(find_model(str(tiny_model)), tmp_path / "a.safetensors")
+    assert "both text encoders are 64 wide" in records[0].note
+    assert not any(record.note for record in (*records[1:], *merged[0]))
 
 
 def test_the_vae_keeps_its_precision_and_the_rest_has_the_one_asked_for(uneven_model, tmp_path):
@@ -196,13 +204,14 @@ def test_what_is_there_is_not_written_over_and_other_names_are_refused(uneven_mo
     assert (tmp_path / "a.safetensors").read_text() == "kept"
 
 
-def test_a_unet_that_lacks_a_weight_is_refused(uneven_model, tmp_path, monkeypatch):
-    whole = StoredWeights.__init__
-
-    def without_one(self, model):
-        whole(self, model)
-        del self._stored["unet.conv_out.bias"]
-
-    monkeypatch.setattr(StoredWeights, "__init__", without_one)
-    with pytest.raises(ModelError, match=r"unet has no conv_out\.bias"):
-        merge(uneven_model, tmp_path / "a.safetensors")
+def test_a_unet_that_is_not_whole_is_refused(uneven_model, tmp_path):
+    folder = shutil.copytree(uneven_model.path, tmp_path / "broken")
+    file = folder / "unet" / "diffusion_pytorch_model.safetensors"
+    kept = read_tensors(file)
+    bias = kept.pop("conv_out.bias")
+    write_tensors(file, kept)
+    with pytest.raises(ModelError, match=r"has no unet\.conv_out\.bias"):
+        merge(find_model(str(folder)), tmp_path / "a.safetensors")
+    write_tensors(file, {**kept, "conv_out.bias": bias[:2]})
+    with pytest.raises(ModelError, match=r"unet\.conv_out\.bias is \[2\], its config"):
+        merge(find_model(str(folder)), tmp_path / "a.safetensors")
