@@ -1,4 +1,3 @@
-import gc
 import hashlib
 import weakref
 
@@ -53,7 +52,6 @@ def test_a_tensor_is_dropped_before_the_next_is_made(tmp_path):
     made = []
 
     def make(_):
-        gc.collect()
         assert not any(memory() for memory in made)
         memory = Memory(4_000)
         made.append(weakref.ref(memory))
