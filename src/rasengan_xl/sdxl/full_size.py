@@ -27,3 +27,27 @@ POOLED_WIDTH = 1280
 def build_full_size_unet() -> UNet2DConditionModel:
     """Build the UNet, with random weights or, under `torch.device("meta")`, with none."""
     return UNet2DConditionModel(**UNET_CONFIG)
+
+
+_TEXT_SHAPES: tuple[dict[str, Any], ...] = (
+    {
+        "hidden_size": 768,
+        "intermediate_size": 3072,
+        "num_hidden_layers": 12,
+        "num_attention_heads": 12,
+        "projection_dim": 768,
+        "hidden_act": "quick_gelu",
+    },
+    {
+        "hidden_size": 1280,
+        "intermediate_size": 5120,
+        "num_hidden_layers": 32,
+        "num_attention_heads": 20,
+        "projection_dim": POOLED_WIDTH,
+        "hidden_act": "gelu",
+    },
+)
+TEXT_CONFIGS = tuple(
+    {**shape, "vocab_size": 49408, "max_position_embeddings": TOKENS} for shape in _TEXT_SHAPES
+)
+"""Of its two text encoders: CLIP ViT-L/14 and OpenCLIP ViT-bigG/14."""

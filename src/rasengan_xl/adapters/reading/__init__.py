@@ -1,0 +1,1 @@
+"""Read the adapters of any trainer."""
