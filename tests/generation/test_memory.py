@@ -4,7 +4,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from accelerate import cpu_offload
 
+from rasengan_xl.adapters.applying import applied
+from rasengan_xl.adapters.reading.any_form import read_adapter
 from rasengan_xl.config.settings import ComputeSettings
 from rasengan_xl.errors import DeviceError
 from rasengan_xl.generation import memory
@@ -14,6 +17,7 @@ from rasengan_xl.generation.memory_needs import ModelSize, measure_model, needs_
 from rasengan_xl.generation.pipeline import load_pipeline
 from rasengan_xl.generation.requests import Drawing, Request
 from rasengan_xl.sdxl.compute import Compute, choose_compute
+from rasengan_xl.sdxl.layers import list_layers
 from rasengan_xl.sdxl.model_folder import find_model
 
 CPU = choose_compute(ComputeSettings(device="cpu"))
@@ -81,32 +85,24 @@ def test_offloading_without_a_gpu_is_refused(pipeline):
         pass
 
 
-def test_a_strength_reaches_weights_that_wait_layer_by_layer(pipeline, lora_run):
+def test_strengths_are_those_set_before_the_layers_begin_to_wait(pipeline, lora_run, monkeypatch):
     """As on a GPU, but that the layers come from main memory to main memory."""
-    from accelerate import cpu_offload
-
-    from rasengan_xl.adapters.applying import applied
-    from rasengan_xl.adapters.reading.any_form import read_adapter
-    from rasengan_xl.sdxl.layers import list_layers
-
     model = find_model(json.loads(lora_run.settings_file.read_text())["base_model"])
     contents = read_adapter(lora_run.adapter_file, list_layers(model))
-    parts = {"unet": pipeline.unet}
-    base = draw(pipeline)
-    with applied(parts, [contents], [1.0]):
+    base, cpu = draw(pipeline), torch.device("cpu")
+    with applied({"unet": pipeline.unet}, [contents], [1.0]):
         full = draw(pipeline)
-    with applied(parts, [contents], [1.0]) as on:
-        cpu_offload(pipeline.unet, torch.device("cpu"), offload_buffers=True)
-        try:
-            assert pipeline.unet.conv_in.weight.device.type == "meta"
-            assert np.array_equal(draw(pipeline), full)
-            on.set_strengths([0.0])
-            assert np.array_equal(draw(pipeline), base)
-            on.set_strengths([1.0])
-        finally:
-            from accelerate.hooks import remove_hook_from_module
 
-            remove_hook_from_module(pipeline.unet, recurse=True)
+    def let_layers_wait(device):
+        cpu_offload(pipeline.unet, cpu, offload_buffers=True)
+        assert pipeline.unet.conv_in.weight.device.type == "meta"
+
+    monkeypatch.setattr(pipeline, "enable_sequential_cpu_offload", let_layers_wait)
+    with applied({"unet": pipeline.unet}, [contents], [0.0]) as on:
+        for strength, expected in ((1.0, full), (0.0, base), (1.0, full)):
+            on.set_strengths([strength])
+            with offloaded(pipeline, RUNGS["lowest"], torch.device("cuda")):
+                assert np.array_equal(draw(pipeline), expected)
     assert np.array_equal(draw(pipeline), base)
 
 

@@ -2,8 +2,9 @@
 
 import json
 from collections.abc import Generator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from math import prod
 from pathlib import Path
 from typing import Any, cast
 
@@ -25,7 +26,7 @@ from rasengan_xl.generation.ground import Ground
 from rasengan_xl.generation.memory import MemorySavings, choose_savings, offloaded
 from rasengan_xl.generation.memory_needs import measure_model
 from rasengan_xl.generation.pipeline import load_pipeline
-from rasengan_xl.generation.requests import Drawing
+from rasengan_xl.generation.requests import Drawing, Request
 from rasengan_xl.generation.schedulers import build_scheduler, check_steps, sampler_name
 from rasengan_xl.generation.subjects import is_checkpoint
 from rasengan_xl.runs.records import StageProgress
@@ -52,18 +53,19 @@ class Easel:
     base_model: str
 
     @contextmanager
-    def adapted(
-        self, files: Sequence[Path], strengths: Sequence[float]
-    ) -> Generator[AppliedAdapters | None]:
-        """Put adapters on, then begin to offload; the other way round at the end."""
+    def adapted(self, files: Sequence[Path]) -> Generator[AppliedAdapters | None]:
+        """Put adapters on, at strength 0 as yet; None, where there are none."""
         with ExitStack() as stack:
             contents = [stack.enter_context(self._contents(file)) for file in files]
             parts = {
                 name: cast("nn.Module", getattr(self.pipeline, name)) for name in ADAPTED_PARTS
             }
-            on = stack.enter_context(applied(parts, contents, strengths)) if contents else None
-            stack.enter_context(offloaded(self.pipeline, self.savings, self.compute.device))
-            yield on
+            at_first = [0.0] * len(contents)
+            yield stack.enter_context(applied(parts, contents, at_first)) if contents else None
+
+    def ready(self) -> AbstractContextManager[None]:
+        """Offload what is not needed just now, as long as nothing changes the weights."""
+        return offloaded(self.pipeline, self.savings, self.compute.device)
 
     def take_sampler(self, *, from_pure_noise: bool) -> None:
         """Sample as asked from now on.
@@ -87,7 +89,9 @@ class Easel:
             yield read_adapter(file, self.layers)
 
 
-def set_up(ground: Ground, settings: DrawingSettings) -> Generator[StageProgress, None, Easel]:
+def set_up(
+    ground: Ground, settings: DrawingSettings, requests: Sequence[Request]
+) -> Generator[StageProgress, None, Easel]:
     """Load the base model for what is wanted.
 
     Raises:
@@ -100,7 +104,8 @@ def set_up(ground: Ground, settings: DrawingSettings) -> Generator[StageProgress
     model = find_model(ground.base_model, ground.base_revision)
     compute = choose_compute(ground.compute)
     size = choose_size(model, ground, settings, start)
-    pixels = size[0] * size[1] * settings.batch_size
+    largest = max((request.size or size for request in requests), key=prod)
+    pixels = prod(largest) * settings.batch_size
     chosen = choose_savings(settings.memory, compute, measure_model(model), pixels)
     yield StageProgress(stage="load the model", done=0, total=1, note=chosen.note)
     pipeline = load_pipeline(model, compute, chosen.savings)

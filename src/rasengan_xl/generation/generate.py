@@ -63,7 +63,7 @@ def generate_pictures(
     requests = list_wanted(wanted.lines, wanted.settings)
     pictures: list[DrawnPicture] = []
     with _explaining(wanted.settings):
-        easel = yield from set_up(grounds[0], wanted.settings)
+        easel = yield from set_up(grounds[0], wanted.settings, requests)
         for record in draw_sheet(easel, requests, subjects, wanted.out, tell):
             if isinstance(record, DrawnPicture):
                 pictures.append(record)

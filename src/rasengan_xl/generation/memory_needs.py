@@ -47,7 +47,7 @@ def needs_of(size: ModelSize, compute: Compute, pixels_at_once: int) -> dict[str
     width = compute.dtype.itemsize
     unet, texts, vae = size.unet * width, size.text_encoders * width, size.vae * 4
     in_4_bits = size.unet * (_LINEAR_SHARE * _BYTES_PER_NF4_WEIGHT + (1 - _LINEAR_SHARE) * width)
-    kept = unet * _LINEAR_SHARE  # the base's own weights, beside those that adapters changed
+    kept = unet * _LINEAR_SHARE  # in main memory: the base's own, beside what adapters changed
     step = pixels_at_once * _BYTES_PER_UNET_PIXEL * width / 2
     # Pictures are decoded one by one, so that a batch needs no more.
     picture = min(pixels_at_once, 2 * _MEGAPIXEL) * _BYTES_PER_VAE_PIXEL
@@ -60,7 +60,7 @@ def needs_of(size: ModelSize, compute: Compute, pixels_at_once: int) -> dict[str
         }
     else:
         rungs = {
-            "full": unet + kept + texts + vae + max(step, picture),
+            "full": unet + texts + vae + max(step, picture),
             "low": max(unet + step, texts, vae + tile),
             "lower": max(in_4_bits + step, texts, vae + tile),
         }
