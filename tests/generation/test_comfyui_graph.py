@@ -15,7 +15,7 @@ def facts(**changes):
         "guidance_rescale": 0.0,
         "scheduler": "dpm++2m-karras",
         "sampler": SAMPLERS["dpm++2m-karras"],
-        "base_model": "base",
+        "base_model": "owner/base",
     }
     return PictureFacts(**(values | changes))
 
@@ -40,7 +40,9 @@ def test_the_graph_leads_from_the_checkpoint_through_both_adapters_to_the_pictur
     assert second["inputs"]["lora_name"] == "two.safetensors"
     first = graph[second["inputs"]["model"][0]]
     assert (first["inputs"]["strength_model"], first["inputs"]["strength_clip"]) == (0.7, 0.7)
-    assert graph[first["inputs"]["model"][0]]["class_type"] == "CheckpointLoaderSimple"
+    checkpoint = graph[first["inputs"]["model"][0]]
+    assert checkpoint["class_type"] == "CheckpointLoaderSimple"
+    assert checkpoint["inputs"] == {"ckpt_name": "base.safetensors"}
     assert (sampler["sampler_name"], sampler["scheduler"]) == ("dpmpp_2m", "karras")
     assert (sampler["seed"], sampler["steps"], sampler["cfg"]) == (7, 30, 5.5)
     text = graph[sampler["positive"][0]]["inputs"]

@@ -90,8 +90,9 @@ class _Progress:
         return StageProgress(stage="draw", done=self.done, total=self.total, note=note)
 
     def on_step(self, share: float) -> None:
-        under_way = int(share * self.steps)
-        self.tell(StageProgress(stage="draw", done=self.done + under_way, total=self.total))
+        if share < 1:  # then pictures are yielded, once they are decoded
+            done = self.done + int(share * self.steps)
+            self.tell(StageProgress(stage="draw", done=done, total=self.total))
 
 
 def _draw_column(
