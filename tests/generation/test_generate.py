@@ -1,5 +1,6 @@
 import json
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -7,12 +8,18 @@ import torch
 from diffusers import StableDiffusionXLPipeline
 from PIL import Image
 
+from rasengan_xl.adapters.files import file_key, save_adapter
 from rasengan_xl.cli.console import follow
 from rasengan_xl.config.requests import drawing_settings
 from rasengan_xl.errors import AdapterError, OutputError, RecipeError
+from rasengan_xl.generation.checkpoint_adapters import adapter_of_checkpoint
 from rasengan_xl.generation.generate import Wanted, generate_pictures
 from rasengan_xl.generation.prompts import as_lines
 from rasengan_xl.generation.sheet import DrawnPicture
+from rasengan_xl.runs.folder import RunFolder
+from rasengan_xl.tensor_file import read_header, read_tensors, write_tensors
+
+from .conftest import move, random_adapter, training_state
 
 PROMPTS = ["a ninja with red hair", "a person at night"]
 
@@ -80,6 +87,44 @@ def test_a_sweep_of_checkpoints_draws_with_what_each_gives_out(lora_run, tmp_pat
     assert not np.array_equal(pictures["step 1"], final)
     with pytest.raises(AdapterError, match="checkpoints"):
         generate([lora_run.best_adapter_file, lora_run.path], out, checkpoints=True)
+
+
+def test_a_checkpoint_is_drawn_with_by_its_own_name(lora_run, tmp_path):
+    file = lora_run.checkpoint_file(1)
+    drawn = generate([file], tmp_path, prompts=PROMPTS[:1])
+    assert [each.subject for each in drawn.pictures] == ["base", "my-lora-step-000001"]
+
+
+def test_an_average_over_steps_is_what_a_checkpoint_gives_out(lora_run, tiny_model, tmp_path):
+    adapter = random_adapter(tiny_model, decompose=False, seed=3)
+    state = training_state(adapter, ema_decay=0.5)
+    for _ in range(2):
+        move(adapter, 4)
+        state.given.update()
+    file = RunFolder(tmp_path / "run").checkpoint_file(1)
+    state.save(file)
+    save_adapter(adapter, RunFolder(tmp_path / "run").adapter_file)
+    with adapter_of_checkpoint(file) as inside:
+        given = read_tensors(inside)
+    with state.given.in_place():
+        expected = {f"unet.{file_key(n)}": p.clone() for n, p in adapter.parameters.items()}
+    assert given.keys() == expected.keys()
+    assert all(torch.equal(given[name], expected[name]) for name in given)
+
+
+def test_a_damaged_checkpoint_or_one_of_schedule_free_adamw_is_refused(lora_run, tmp_path):
+    copied = RunFolder(tmp_path / "run")
+    shutil.copytree(lora_run.path, copied.path)
+    file = copied.checkpoint_file(2)
+    header, tensors = read_header(file), read_tensors(file)
+    state = json.loads(header["training_state"])
+    state["optimizer"]["group/0/train_mode"] = True
+    write_tensors(file, tensors, {"training_state": json.dumps(state)})
+    with pytest.raises(AdapterError, match="schedule-free"):
+        generate([copied.path], tmp_path / "out", checkpoints=True)
+    write_tensors(file, tensors)
+    with pytest.raises(AdapterError, match="not a whole checkpoint"):
+        generate([copied.path], tmp_path / "out", checkpoints=True)
 
 
 def test_several_adapters_are_mixed_by_weight(lora_run, dora_run, tmp_path):
@@ -168,6 +213,11 @@ def test_mistakes_are_one_line_and_nothing_is_written(lora_run, tmp_path):
         generate([lora_run.path], out, scheduler="eular-a")
     with pytest.raises(AdapterError, match="no adapter here"):
         generate([tmp_path], out, base_model="mini")
+    (tmp_path / "other.safetensors").write_bytes(b"no tensors")
+    with pytest.raises(AdapterError, match="not a safetensors file"):
+        generate([tmp_path / "other.safetensors"], out, base_model="mini")
+    with pytest.raises(AdapterError, match="base"):
+        generate([lora_run.path], out, base_model="mini")
     assert not out.exists()
     (tmp_path / "file").touch()
     with pytest.raises(OutputError, match="is a file"):

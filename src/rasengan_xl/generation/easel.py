@@ -1,7 +1,7 @@
 """A base model set up for a request: loaded, put on a rung of the memory ladder, measured."""
 
 import json
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from math import prod
@@ -90,11 +90,22 @@ class Easel:
 
 
 def set_up(
-    ground: Ground, settings: DrawingSettings, requests: Sequence[Request]
+    ground: Ground,
+    settings: DrawingSettings,
+    requests: Sequence[Request],
+    files: Sequence[Path] = (),
 ) -> Generator[StageProgress, None, Easel]:
-    """Load the base model for what is wanted.
+    """Load the base model for what is wanted, once all that can be wrong before is not.
+
+    Args:
+        ground: Base model, and what it computes in.
+        settings: How to draw.
+        requests: What to draw.
+        files: Adapters that it will be drawn with; read now, so that one that does not fit is told
+            before minutes of loading.
 
     Raises:
+        AdapterError: One does not fit the base model.
         RecipeError: There is no such sampler, or the picture to start from cannot be read.
         ModelError: The base model is missing, incomplete or not SDXL.
         DeviceError: The machine lacks what was asked for.
@@ -102,7 +113,8 @@ def set_up(
     name = None if settings.scheduler is None else sampler_name(settings.scheduler)
     start = _open_start(settings)
     model = find_model(ground.base_model, ground.base_revision)
-    compute = choose_compute(ground.compute)
+    compute, layers = choose_compute(ground.compute), list_layers(model)
+    yield from _check_adapters(files, layers)
     size = choose_size(model, ground, settings, start)
     largest = max((request.size or size for request in requests), key=prod)
     pixels = prod(largest) * settings.batch_size
@@ -115,7 +127,7 @@ def set_up(
     on_cuda = compute.device.type == "cuda"
     return Easel(
         pipeline=pipeline,
-        layers=list_layers(model),
+        layers=layers,
         compute=compute,
         savings=chosen.savings,
         drawing=Drawing(
@@ -148,6 +160,14 @@ def choose_size(
     fitting = multiple if side % multiple == 0 and side >= 4 * multiple else LATENT_MULTIPLE
     bucket = choose_bucket(*aspect, list_buckets(side, fitting))
     return bucket.width, bucket.height
+
+
+def _check_adapters(files: Sequence[Path], layers: ModelLayers) -> Iterator[StageProgress]:
+    """Read every adapter once, and say what should be known of it."""
+    for number, file in enumerate(files, start=1):
+        notes = () if is_checkpoint(file) else read_adapter(file, layers).notes
+        for note in notes or ("",):
+            yield StageProgress(stage="read the adapters", done=number, total=len(files), note=note)
 
 
 def _open_start(settings: DrawingSettings) -> Start | None:

@@ -18,7 +18,6 @@ from rasengan_xl.generation.subjects import list_subjects
 from rasengan_xl.runs.folder import check_writable
 from rasengan_xl.runs.records import StageProgress
 
-
 _NO_MEMORY = "DefaultCPUAllocator: can't allocate memory"
 """What PyTorch says where main memory ends; on a GPU it has an error of its own."""
 
@@ -67,7 +66,8 @@ def generate_pictures(
     requests = list_wanted(wanted.lines, wanted.settings)
     pictures: list[DrawnPicture] = []
     with _explaining(wanted.settings):
-        easel = yield from set_up(grounds[0], wanted.settings, requests)
+        files = list(dict.fromkeys(file for subject in subjects for file in subject.files))
+        easel = yield from set_up(grounds[0], wanted.settings, requests, files)
         for record in draw_sheet(easel, requests, subjects, wanted.out, tell):
             if isinstance(record, DrawnPicture):
                 pictures.append(record)
