@@ -216,8 +216,6 @@ def test_mistakes_are_one_line_and_nothing_is_written(lora_run, tmp_path):
     (tmp_path / "other.safetensors").write_bytes(b"no tensors")
     with pytest.raises(AdapterError, match="not a safetensors file"):
         generate([tmp_path / "other.safetensors"], out, base_model="mini")
-    with pytest.raises(AdapterError, match="base"):
-        generate([lora_run.path], out, base_model="mini")
     assert not out.exists()
     (tmp_path / "file").touch()
     with pytest.raises(OutputError, match="is a file"):
