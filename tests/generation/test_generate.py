@@ -211,6 +211,8 @@ def test_mistakes_are_one_line_and_nothing_is_written(lora_run, tmp_path):
         generate([lora_run.path], out, prompts=[])
     with pytest.raises(RecipeError, match="did you mean 'euler-a'"):
         generate([lora_run.path], out, scheduler="eular-a")
+    with pytest.raises(RecipeError, match="--no-base needs an adapter"):
+        generate([], out, base_model="mini", with_base=False)
     with pytest.raises(AdapterError, match="no adapter here"):
         generate([tmp_path], out, base_model="mini")
     (tmp_path / "other.safetensors").write_bytes(b"no tensors")

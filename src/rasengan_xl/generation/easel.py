@@ -17,7 +17,7 @@ from rasengan_xl.adapters.applying import AppliedAdapters, applied
 from rasengan_xl.adapters.contents import AdapterContents
 from rasengan_xl.adapters.reading.any_form import read_adapter
 from rasengan_xl.config.dataset_settings import LATENT_MULTIPLE
-from rasengan_xl.config.drawing_settings import DrawingSettings
+from rasengan_xl.config.drawing_settings import DEFAULT_DENOISE, DrawingSettings
 from rasengan_xl.dataset.buckets import choose_bucket, list_buckets
 from rasengan_xl.generation.checkpoint_adapters import adapter_of_checkpoint
 from rasengan_xl.generation.decoding import bears_half_precision
@@ -173,7 +173,8 @@ def _check_adapters(files: Sequence[Path], layers: ModelLayers) -> Iterator[Stag
 def _open_start(settings: DrawingSettings) -> Start | None:
     if settings.from_picture is None:
         return None
-    return open_start(Path(settings.from_picture), settings.denoise, settings.sampler_steps)
+    denoise = DEFAULT_DENOISE if settings.denoise is None else settings.denoise
+    return open_start(Path(settings.from_picture), denoise, settings.sampler_steps)
 
 
 def _native_side(model: ModelFolder) -> int:

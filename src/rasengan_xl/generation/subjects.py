@@ -51,6 +51,7 @@ def list_subjects(
         RecipeError: There are not as many weights as adapters.
     """
     if not adapters:
+        _refuse_what_needs_adapters(settings)
         return [Subject(label=BASE)]
     weights = settings.weights or (1.0,) * len(adapters)
     if len(weights) != len(adapters):
@@ -107,6 +108,17 @@ def is_checkpoint(file: Path) -> bool:
     """Tell whether a file is a checkpoint of a run, which holds more than an adapter."""
     folder = find_run(file)
     return folder is not None and file.resolve().parent == folder.checkpoints_folder.resolve()
+
+
+def _refuse_what_needs_adapters(settings: DrawingSettings) -> None:
+    needing = {
+        "--weights": bool(settings.weights),
+        "--strength": settings.strengths != (1.0,),
+        "--checkpoints": settings.checkpoints,
+        "--no-base": not settings.with_base,
+    }
+    if given := [option for option, is_given in needing.items() if is_given]:
+        raise RecipeError(f"generate: {given[0]} needs an adapter; name a run or a file")
 
 
 def _list_checkpoints(adapters: Sequence[Path], strength: float, *, pure: bool) -> list[Subject]:
