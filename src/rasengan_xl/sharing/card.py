@@ -208,17 +208,18 @@ def _hub_link(name: str, place: str) -> Markdown:
 
 def _tell_method(adapter: AdapterSettings) -> Markdown:
     """Say in words what was trained."""
-    stored = (
-        "kept in 4-bit NF4 (QLoRA, arXiv:2305.14314)"
-        if adapter.base_precision == "nf4"
-        else ("kept as it is")
-    )
-    apart = " Each adapted layer's magnitude is learnt apart from its direction (DoRA, arXiv:2402.09353)."
-    return Markdown(
-        f"A low-rank update BA (LoRA, arXiv:2106.09685) of the UNet's linear layers named below, "
-        f"trained in fp32 over a frozen base that was {stored}."
-        f"{apart if adapter.decompose else ''} The text encoders and the VAE are those of the base."
-    )
+    in_nf4 = adapter.base_precision == "nf4"
+    stored = "stored in 4-bit NF4 (QLoRA, arXiv:2305.14314)" if in_nf4 else "in its own precision"
+    told = [
+        "A low-rank update BA (LoRA, arXiv:2106.09685) of the UNet's linear layers named below,",
+        f"trained in fp32 over a frozen base {stored}.",
+    ]
+    if adapter.decompose:
+        told.append(
+            "Each of these layers learns its magnitude apart from its direction (DoRA, "
+            "arXiv:2402.09353)."
+        )
+    return Markdown(" ".join((*told, "Text encoders and VAE are those of the base.")))
 
 
 def _describe_use(

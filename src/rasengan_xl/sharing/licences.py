@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import huggingface_hub
 
@@ -67,8 +67,7 @@ def _read_licence(card: Path | None, of: str) -> Licence:
     if card is None or not card.is_file():
         return unknown
     try:
-        metadata: Any = huggingface_hub.metadata_load(card) or {}
-        name: Any = metadata.get("license")
+        name = cast("dict[str, Any]", huggingface_hub.metadata_load(card))["license"]
     except Exception:  # a stranger's card: whatever is wrong with it, it tells nothing
         return unknown
     if not isinstance(name, str) or not name:

@@ -11,7 +11,7 @@ from rasengan_xl.runs.records import DatasetFacts, ModelFacts
 from rasengan_xl.sources.embedded import EMBEDDED
 
 _ABSOLUTE = re.compile(
-    r"(?<![\w.:/~-])(?:~|[A-Za-z]:)?[\\/]+(?:[^\\/\s\"'<>|,;]+[\\/]+)+[^\\/\s\"'<>|,;]*"
+    r"(?<![\w.:/~-])(?:~|file:|[A-Za-z]:)?[\\/]+(?:[^\\/\s\"'<>|,;]+[\\/]+)+[^\\/\s\"'<>|,;]*"
 )
 """A path from the root or from a home, within a text."""
 _WHOLE = re.compile(r"(?:~|[A-Za-z]:)?[\\/].*", re.DOTALL)

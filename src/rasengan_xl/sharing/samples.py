@@ -28,8 +28,10 @@ def draw_samples(
     Raises:
         RasenganError: The dataset, the base or the adapter cannot be used.
     """
-    if count <= 0 or (drawn := read_samples(folder)):
-        return () if count <= 0 else drawn
+    if count <= 0:
+        return ()
+    if drawn := read_samples(folder):
+        return drawn
     captions = spread(list(dict.fromkeys((yield from _held_out_captions(folder)))), count)
     pictures = picture_settings(prompts=tuple(captions))
     yield StageProgress(stage=DRAW_SAMPLES, done=0, total=len(captions))
