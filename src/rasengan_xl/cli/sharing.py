@@ -86,7 +86,7 @@ def _explain(package: "Package", destination: "Destination", path: Path) -> Iter
 
 def _ask(package: "Package", destination: "Destination") -> bool:
     """Have the user agree; where nobody can be asked, refuse."""
-    if not sys.stdin.isatty():
+    if not _can_be_asked():
         raise OutputError(
             "nothing was uploaded: without a terminal nobody can be asked; look at what --dry-run "
             "says, and agree with --yes"
@@ -99,6 +99,10 @@ def _ask(package: "Package", destination: "Destination") -> bool:
         return typer.confirm(f"Upload {files} to the {seen} {destination.repo_id}{over}?")
     except typer.Abort:
         return False
+
+
+def _can_be_asked() -> bool:
+    return sys.stdin.isatty()
 
 
 def finish_with_card(folder: RunFolder, samples: int) -> None:

@@ -6,13 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import quote
 
-from huggingface_hub import ModelCardData
-
 from rasengan_xl.config.settings import AdapterSettings
 from rasengan_xl.errors import OutputError
 from rasengan_xl.file_digests import file_digest
 from rasengan_xl.runs.folder import RunFolder, read_record
 from rasengan_xl.runs.records import DatasetFacts, Machine, RunSummary
+from rasengan_xl.sharing.front_matter import MOST_SHOWN, address_in_card, front_matter
 from rasengan_xl.sharing.licences import Licence, find_base_licence, find_data_licence
 from rasengan_xl.sharing.markdown import Markdown, escape, on_one_line, render
 from rasengan_xl.sharing.pictures import Asked, CardPicture
@@ -29,8 +28,6 @@ from rasengan_xl.sharing.verification import Check, Verification, read_verificat
 from rasengan_xl.sources.embedded import EMBEDDED
 from rasengan_xl.whole_file import write_whole
 
-MOST_SHOWN = 8
-"""Pairs of pictures on a card."""
 _SEAL = re.compile(r"<!-- written by rasengan ([0-9a-f]{64}) -->\n?\Z")
 """The last line of a card that nobody has edited: SHA-256 of all before it."""
 
@@ -83,7 +80,7 @@ def render_card(
         if licence
         else (Licence(name=base_licence.name, remark="that of the base model it derives from"))
     )
-    front = _front_matter(folder, origins, own, pictures)
+    front = front_matter(folder, origins, own, pictures)
     body = render(
         "card.md.jinja",
         title=hub_id.partition("/")[2] if hub_id else folder.path.resolve().name,
@@ -100,50 +97,11 @@ def render_card(
     return f"{text}<!-- written by rasengan {_digest(text)} -->\n"
 
 
-def _front_matter(
-    folder: RunFolder, origins: Origins, own: Licence, pictures: Sequence[CardPicture]
-) -> ModelCardData:
-    """Say what the hub files the adapter under (huggingface.co/docs/hub/model-cards)."""
-    settings = folder.read_settings()
-    base = origins.base_model if origins.base_is_public and "/" in origins.base_model else None
-    widget = [
-        {
-            "text": on_one_line(shown.asked.prompt) or "-",
-            "output": {"url": _address(folder, shown.adapted)},
-        }
-        for shown in pictures[:MOST_SHOWN]
-    ]
-    data = origins.dataset if origins.dataset_is_public and "/" in origins.dataset else None
-    tags = ["stable-diffusion-xl", "stable-diffusion-xl-diffusers", "text-to-image", "diffusers"]
-    tags += [
-        "diffusers-training",
-        *_method_tags(settings.adapter),
-        "template:sd-lora",
-        "rasengan-xl",
-    ]
-    return ModelCardData(
-        license=own.name,
-        base_model=base,
-        datasets=[data] if data else None,
-        library_name="diffusers",
-        pipeline_tag="text-to-image",
-        tags=tags,
-        base_model_relation="adapter" if base else None,
-        instance_prompt=on_one_line(settings.caption.trigger) or None,
-        widget=widget or None,
-    )
-
-
-def _method_tags(adapter: AdapterSettings) -> list[str]:
-    own = method_name(adapter).lower()
-    return ["lora"] if own == "lora" else ["lora", own]  # the hub files all of them under lora
-
-
 def _describe_pictures(folder: RunFolder, pictures: Sequence[CardPicture]) -> dict[str, object]:
     shown = [
         {
-            "base": Markdown(_address(folder, picture.base)),
-            "adapted": Markdown(_address(folder, picture.adapted)),
+            "base": Markdown(address_in_card(folder, picture.base)),
+            "adapted": Markdown(address_in_card(folder, picture.adapted)),
             "prompt": picture.asked.prompt or "not told",
             "seed": picture.asked.seed,
             "origin": ", a held-out caption" if picture.is_caption else "",
@@ -151,19 +109,6 @@ def _describe_pictures(folder: RunFolder, pictures: Sequence[CardPicture]) -> di
         for picture in pictures[:MOST_SHOWN]
     ]
     return {"pictures": shown, "more": len(pictures) - len(shown)}
-
-
-def _address(folder: RunFolder, picture: Path) -> str:
-    """Write a picture's address relative to the card.
-
-    Raises:
-        OutputError: It lies elsewhere, where nobody who reads the card could see it.
-    """
-    try:
-        inside = picture.resolve().relative_to(folder.path.resolve())
-    except ValueError as error:
-        raise OutputError(f"{picture}: is not in {folder.path}; copy it there first") from error
-    return quote(inside.as_posix())
 
 
 def _describe_adapter(folder: RunFolder, origins: Origins) -> dict[str, object]:

@@ -1,5 +1,6 @@
 """Talk to the hub: who are we there, what lies in a repository, and put a run into it."""
 
+import json
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -141,9 +142,18 @@ def _check_card(package: Package) -> None:
         huggingface_hub.ModelCard(text.decode()).validate()
     except ValueError as error:
         raise HubError(
-            f"README.md: the hub refuses its metadata ({one_line(error)}); choose a --license of "
-            "huggingface.co/docs/hub/repositories-licenses, or mend the card"
+            f"README.md: the hub refuses its metadata ({_list_faults(error)}); choose a --license "
+            "of huggingface.co/docs/hub/repositories-licenses, or mend the card"
         ) from error
+
+
+def _list_faults(error: ValueError) -> str:
+    """Take what the hub finds fault with out of its answer."""
+    try:
+        faults = [fault["message"] for fault in json.loads(str(error))["errors"]]
+    except (ValueError, LookupError, TypeError):
+        return one_line(error)
+    return one_line(ValueError("; ".join(faults)))
 
 
 @contextmanager
@@ -153,18 +163,21 @@ def _telling_in_one_line(repo_id: str, left: str = "") -> Generator[None]:
         yield
     except HubError:
         raise
-    except HfHubHTTPError as error:
-        raise HubError(f"{repo_id}: {_describe_answer(error)}{left}") from error
-    except OfflineModeIsEnabled as error:
-        raise HubError(
-            f"{repo_id}: HF_HUB_OFFLINE keeps the hub out of reach; unset it{left}"
-        ) from error
     # The hub's client has changed its transport twice; the faults share no other base.
     except Exception as error:
-        raise HubError(
-            f"{repo_id}: the hub cannot be reached ({one_line(error)}); check the network, and try "
-            f"again{left}"
-        ) from error
+        raise HubError(f"{repo_id}: {_describe(error)}{left}") from error
+
+
+def _describe(error: BaseException) -> str:
+    """Say what went wrong, and what to do; the hub's answer may lie beneath other errors."""
+    while error.__cause__ and not isinstance(error, HfHubHTTPError | OfflineModeIsEnabled):
+        error = error.__cause__
+    if isinstance(error, OfflineModeIsEnabled):
+        return "HF_HUB_OFFLINE keeps the hub out of reach; unset it"
+    if isinstance(error, HfHubHTTPError):
+        return _describe_answer(error)
+    reason = one_line(error)
+    return f"the hub cannot be reached, or broke off ({reason}); check the network, and try again"
 
 
 def _describe_answer(error: HfHubHTTPError) -> str:

@@ -96,7 +96,7 @@ def _doubts(folder: RunFolder, *, anyway: bool) -> Iterator[str]:
     if not folder.is_finished:
         faults.append("was broken off; finish it with train --resume")
     if verification and not verification.passed:
-        failed = [check.name for check in verification.checks if check.outcome == "failed"]
+        failed = [check.name for check in verification.checks if check.failed]
         faults.append(f"failed its verification ({', '.join(failed) or 'no check is named'})")
     if faults and not anyway:
         raise OutputError(f"{folder.path}: {'; '.join(faults)}, or share it --anyway")

@@ -1,7 +1,6 @@
 """The pictures that a run's card shows: base beside adapted, with what was asked for."""
 
 import json
-import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ from PIL import Image, UnidentifiedImageError
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from rasengan_xl.errors import OutputError
-from rasengan_xl.generation.png import SETTINGS_KEY
+from rasengan_xl.generation.png import SETTINGS_KEY, save_picture
 from rasengan_xl.runs.folder import RunFolder
 from rasengan_xl.whole_file import write_whole
 
@@ -83,8 +82,10 @@ def read_samples(folder: RunFolder) -> tuple[CardPicture, ...]:
 
 
 def keep_samples(folder: RunFolder, pictures: Iterable[CardPicture]) -> tuple[CardPicture, ...]:
-    """Copy pictures that lie elsewhere, such as in a comparison's folder, into a run's."""
-    folder.samples_folder.mkdir(parents=True, exist_ok=True)
+    """Copy pictures that lie elsewhere, such as in a comparison's folder, into a run's.
+
+    The copies say what was asked for, whether or not the pictures did.
+    """
     kept: list[CardPicture] = []
     for number, picture in enumerate(pictures):
         stem = folder.samples_folder / f"{number:03d}-seed{picture.asked.seed}"
@@ -94,8 +95,10 @@ def keep_samples(folder: RunFolder, pictures: Iterable[CardPicture]) -> tuple[Ca
             adapted=stem.with_name(stem.name + _ADAPTED),
             is_caption=picture.is_caption,
         )
-        shutil.copyfile(picture.base, copy.base)
-        shutil.copyfile(picture.adapted, copy.adapted)
+        told = picture.asked.model_dump(exclude_none=True)
+        for origin, place in ((picture.base, copy.base), (picture.adapted, copy.adapted)):
+            with Image.open(origin) as opened:
+                save_picture(opened, place, told)
         kept.append(copy)
     note_captions(folder, [picture.asked.prompt for picture in kept if picture.is_caption])
     return tuple(kept)

@@ -23,6 +23,11 @@ class Check(BaseModel):
             return "passed" if self.status else "failed"
         return self.status
 
+    @property
+    def failed(self) -> bool:
+        """Whether it is this check that the run did not pass."""
+        return self.outcome.lower().startswith("fail")
+
 
 class Verification(BaseModel):
     """The outcome, as far as a card repeats it."""
