@@ -45,6 +45,7 @@ def test_a_card_without_pictures_is_whole(run: RunFolder):
     front, page = read_card(run)
     assert front["library_name"] == "diffusers"
     assert front["pipeline_tag"] == "text-to-image"
+    assert "best holds the adapter as it was at step 2" in show(page)
     assert {"stable-diffusion-xl", "lora", "template:sd-lora"} <= set(front["tags"])
     assert "widget" not in front
     assert "<img" not in page
@@ -82,6 +83,7 @@ def test_the_method_follows_from_the_settings(
     change_settings(run, adapter=adapter)
     front, page = read_card(run)
     assert show(page).startswith(f"my-style {name} for")
+    assert ("held-out loss, base in NF4 0.2000" in show(page)) == name.startswith("Q")
     assert set(front["tags"]) & {"lora", "dora", "qlora", "qdora"} == tags
 
 

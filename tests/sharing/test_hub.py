@@ -212,6 +212,17 @@ def test_a_public_repository_does_not_become_private_by_saying_so(hub: Hub, shar
     assert hub.written == []
 
 
+def test_a_card_is_written_even_if_nothing_can_be_drawn(
+    run: RunFolder, change_settings, capsys: pytest.CaptureFixture[str]
+):
+    change_settings(run, dataset={"source": str(run.path / "gone")})
+    command.finish_with_card(run, samples=2)
+    said = capsys.readouterr().out
+    assert "Not all samples were drawn" in said
+    assert f"Its card is {run.card_file}" in said
+    assert run.card_file.exists()
+
+
 def test_a_folder_without_a_run_is_one_line(hub: Hub, tmp_path):
     said = share(RunFolder(tmp_path), "--yes")
     assert isinstance(said.exception, RasenganError)

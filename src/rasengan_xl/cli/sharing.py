@@ -66,7 +66,7 @@ def _list_files(package: "Package", destination: "Destination") -> Table:
     table.add_column("")
     for each in package.uploads:
         remarks = ["replaces the one there"] if each.name in destination.files else []
-        remarks += ["changed for upload, see below"] if each.changes else []
+        remarks += ["changed, see below"] if each.changes else []
         table.add_row(each.name, decimal(each.size_bytes), ", ".join(remarks))
     return table
 
@@ -108,17 +108,21 @@ def _can_be_asked() -> bool:
 def finish_with_card(folder: RunFolder, samples: int) -> None:
     """Draw a few held-out captions into a finished run's folder, and write its card.
 
-    What goes wrong here is told, and harms no run: its adapter is there.
+    What goes wrong while drawing is told, and harms no run: its adapter is there.
     """
     from rasengan_xl.cli.console import follow, progress_board
     from rasengan_xl.errors import RasenganError
     from rasengan_xl.sharing.card import write_card
     from rasengan_xl.sharing.pictures import read_samples
     from rasengan_xl.sharing.samples import draw_samples
+    from rasengan_xl.sources.names import one_line
 
     try:
         with progress_board() as board:
             follow(draw_samples(folder, samples), board.show)
-    except RasenganError as error:
-        say(f"No samples were drawn: {error}")
+    except KeyboardInterrupt:
+        say("Stopped: not all samples were drawn")
+    except (RasenganError, RuntimeError) as error:  # PyTorch has too little memory left, perhaps
+        reason = error if isinstance(error, RasenganError) else one_line(error)
+        say(f"Not all samples were drawn: {reason}")
     say(f"Its card is {write_card(folder, read_samples(folder))}")

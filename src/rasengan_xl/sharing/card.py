@@ -128,6 +128,7 @@ def _describe_adapter(folder: RunFolder, origins: Origins) -> dict[str, object]:
         "targets": ", ".join(adapter.targets),
         "trainable": f"{summary.trainable_parameters:,}",
         "total": f"{summary.total_parameters:,}",
+        "best_step": best.step if (best := folder.best()) else None,
         "trigger": caption.trigger,
         "template": caption.template,
     }

@@ -160,17 +160,24 @@ def _pack_picture(file: Path, known: Mapping[str, str]) -> Upload:
     name = f"{file.parent.name}/{file.name}"
     with Image.open(file) as picture:
         picture.load()
-        texts = {key: text for key, text in picture.info.items() if isinstance(text, str)}
+        texts = {str(key): text for key, text in picture.info.items() if isinstance(text, str)}
         public = {key: _public_text(text, known) for key, text in texts.items()}
         if public == texts:
             return Upload(name=name, content=file)
         chunks = PngImagePlugin.PngInfo()
         for key, text in public.items():
-            chunks.add_text(str(key), text)
+            chunks.add_text(key, text)
         content = io.BytesIO()
         picture.save(content, "PNG", pnginfo=chunks)
-    changed = tuple(f"{key}: places on this machine" for key in texts if public[key] != texts[key])
-    return Upload(name=name, content=content.getvalue(), changes=changed)
+    changes = tuple(change for key in texts for change in _text_changes(key, texts, public))
+    return Upload(name=name, content=content.getvalue(), changes=changes)
+
+
+def _text_changes(key: str, before: Mapping[str, str], after: Mapping[str, str]) -> Iterator[str]:
+    try:
+        yield from _changes(json.loads(before[key]), json.loads(after[key]), key)
+    except ValueError:
+        yield from _changes(before[key], after[key], key)
 
 
 def _public_text(text: str, known: Mapping[str, str]) -> str:
@@ -179,4 +186,4 @@ def _public_text(text: str, known: Mapping[str, str]) -> str:
     except ValueError:
         return hide_in_text(text, known)
     public = hide_places(found, known)
-    return text if public == found else json.dumps(public, sort_keys=True)
+    return text if public == found else json.dumps(public)

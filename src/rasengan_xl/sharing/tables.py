@@ -52,8 +52,10 @@ def list_settings(settings: RunSettings, origins: Origins, machine: Machine) -> 
 
 def _batch(settings: RunSettings, processes: int) -> str:
     size, accumulation = settings.training.batch_size, settings.training.accumulation
-    pictures = size * accumulation * processes
-    return f"{pictures} pictures a step ({size} x {accumulation} accumulated x {processes} devices)"
+    factors = [f"{size} at once"]
+    factors += [f"{accumulation} accumulated"] if accumulation > 1 else []
+    factors += [f"{processes} processes"] if processes > 1 else []
+    return f"{size * accumulation * processes} pictures a step ({' x '.join(factors)})"
 
 
 def _objective(settings: RunSettings) -> str:
@@ -65,10 +67,12 @@ def _objective(settings: RunSettings) -> str:
 def list_measures(folder: RunFolder) -> Iterator[Row]:
     """List what the run's records hold, each figure with its n and spread."""
     summary = read_record(RunSummary, folder.summary_file)
+    precision = folder.read_settings().adapter.base_precision
     yield "steps", _steps(summary)
     yield from _pictures(read_record(DatasetFacts, folder.dataset_file))
     if loss := summary.held_out_loss:
-        yield from _held_out(loss, read_if_sound(TableLosses, folder.table_losses_file))
+        base = "base" if precision == "full" else f"base in {precision.upper()}"
+        yield from _held_out(loss, base, read_if_sound(TableLosses, folder.table_losses_file))
     if best := folder.best():
         found = f"step {best.step}: {best.loss:.4f} (n = {best.n})"
         yield "lowest loss of the checkpoints", found
@@ -93,12 +97,12 @@ def _pictures(dataset: DatasetFacts) -> Iterator[Row]:
         )
 
 
-def _held_out(loss: HeldOutLoss, table: TableLosses | None) -> Iterator[Row]:
+def _held_out(loss: HeldOutLoss, base: str, table: TableLosses | None) -> Iterator[Row]:
     counted = f"n = {loss.n}"
     if table:
         counted += f": {len(table.pictures)} pictures x {len(table.timesteps)} timesteps"
     for name, value, error in (
-        ("base", loss.base, loss.base_standard_error),
+        (base, loss.base, loss.base_standard_error),
         ("with the adapter", loss.adapted, loss.adapted_standard_error),
         ("paired difference", loss.difference, loss.difference_standard_error),
     ):
