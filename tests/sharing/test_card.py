@@ -83,8 +83,15 @@ def test_the_method_follows_from_the_settings(
     change_settings(run, adapter=adapter)
     front, page = read_card(run)
     assert show(page).startswith(f"my-style {name} for")
+    assert ("loads it unquantized" in show(page)) == name.startswith("Q")
     assert ("held-out loss, base in NF4 0.2000" in show(page)) == name.startswith("Q")
     assert set(front["tags"]) & {"lora", "dora", "qlora", "qdora"} == tags
+
+
+def test_an_adapter_that_begins_from_pure_noise_is_used_so(run: RunFolder, change_settings):
+    assert "rescale_betas_zero_snr" not in write_card(run).read_text()
+    change_settings(run, objective={"zero_terminal_snr": True})
+    assert "rescale_betas_zero_snr=True" in write_card(run).read_text()
 
 
 def test_every_figure_comes_from_the_records_with_its_n(run: RunFolder):

@@ -122,6 +122,7 @@ def _describe_adapter(folder: RunFolder, origins: Origins) -> dict[str, object]:
         "dataset_link": _name_dataset(origins),
         "pictures_trained": f"{read_record(DatasetFacts, folder.dataset_file).train:,}",
         "unfinished": summary.steps if summary.status != "finished" else 0,
+        "in_nf4": adapter.base_precision == "nf4",
         "rank": adapter.rank,
         "alpha": f"{adapter.alpha:g}",
         "scale": scale_in_words(adapter),

@@ -1,6 +1,7 @@
 """The pictures that a run's card shows: base beside adapted, with what was asked for."""
 
 import json
+import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -95,13 +96,20 @@ def keep_samples(folder: RunFolder, pictures: Iterable[CardPicture]) -> tuple[Ca
             adapted=stem.with_name(stem.name + _ADAPTED),
             is_caption=picture.is_caption,
         )
-        told = picture.asked.model_dump(exclude_none=True)
         for origin, place in ((picture.base, copy.base), (picture.adapted, copy.adapted)):
-            with Image.open(origin) as opened:
-                save_picture(opened, place, told)
+            _copy(origin, place, picture.asked)
         kept.append(copy)
     note_captions(folder, [picture.asked.prompt for picture in kept if picture.is_caption])
     return tuple(kept)
+
+
+def _copy(origin: Path, place: Path, asked: Asked) -> None:
+    if read_asked(origin) == asked:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(origin, place)
+        return
+    with Image.open(origin) as opened:
+        save_picture(opened, place, asked.model_dump(exclude_none=True))
 
 
 def note_captions(folder: RunFolder, captions: Iterable[str]) -> None:
