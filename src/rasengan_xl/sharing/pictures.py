@@ -32,7 +32,10 @@ class Asked(BaseModel):
     sampler_steps: int | None = None
     guidance: float | None = None
     size: int | None = None
-    """Side in pixels."""
+    """Side of a square in pixels."""
+    width: int | None = None
+    """In pixels, where a side may differ from the other."""
+    height: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,7 +102,7 @@ def keep_samples(folder: RunFolder, pictures: Iterable[CardPicture]) -> tuple[Ca
         for origin, place in ((picture.base, copy.base), (picture.adapted, copy.adapted)):
             _copy(origin, place, picture.asked)
         kept.append(copy)
-    note_captions(folder, [picture.asked.prompt for picture in kept if picture.is_caption])
+    _note_captions(folder, [picture.asked.prompt for picture in kept if picture.is_caption])
     return tuple(kept)
 
 
@@ -112,7 +115,7 @@ def _copy(origin: Path, place: Path, asked: Asked) -> None:
         save_picture(opened, place, asked.model_dump(exclude_none=True))
 
 
-def note_captions(folder: RunFolder, captions: Iterable[str]) -> None:
+def _note_captions(folder: RunFolder, captions: Iterable[str]) -> None:
     """Keep which prompts of the samples are captions of held-out pictures."""
     write_whole(folder.samples_folder / _CAPTIONS, json.dumps(list(captions)))
 
