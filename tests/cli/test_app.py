@@ -12,7 +12,7 @@ def rasengan(*arguments, **options):
     return subprocess.run(command, capture_output=True, text=True, check=False, **options)
 
 
-VERBS = ["compare", "train", "generate", "report", "prepare", "recipes"]
+VERBS = ["compare", "train", "generate", "share", "report", "prepare", "recipes"]
 
 
 def test_help_names_every_verb_and_loads_nothing_heavy():
@@ -92,6 +92,7 @@ def bad_inputs(tiny_model, picture_folder, tmp_path):
         "no such layer": (train('adapter.targets=["to_x"]'), "'to_x' matches no layer"),
         "no cuda": (train("compute.device=cuda"), "sees no GPU"),
         "no run": (["generate", empty, "--prompt", "x"], "--base"),
+        "no run to share": (["share", empty, "--to", "a/b"], "holds no run"),
         "no comparison": (["report", empty], "comparison.json"),
         "bad size": (["generate", empty, "--prompt", "x", "--size", "33"], "size = 33"),
     }

@@ -61,6 +61,10 @@ def test_real_workers_train_every_run_and_one_that_fails_is_recorded(comparison,
         for path in (row.base, *(p for arm in row.arms.values() for p in arm.values())):
             with Image.open(folder.root / path) as picture:
                 assert picture.size == (32, 32)
+    card = folder.run("nf4", 0).card_file.read_text()
+    assert "![with this adapter](samples/000-seed" in card
+    assert "QLoRA" in card
+    assert not folder.run("wild", 0).card_file.exists()
     page = write_report(folder.root).read_text()
     assert wild.runs[0].reason.split(";")[0] in page
 

@@ -95,6 +95,9 @@ def train(
     overrides: Overrides = None,
     out: Annotated[Path | None, typer.Option(help="The run's folder [runs/RECIPE].")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")] = False,
+    samples: Annotated[
+        int, typer.Option(min=0, help="Held-out captions to draw for the run's card; 0: none.")
+    ] = 2,
     track: Trackers = None,
 ) -> None:
     """Train one adapter."""
@@ -105,7 +108,7 @@ def train(
     with _first_of_this_machine_speaking():
         settings, trackers = load_recipe(recipe, overrides or ()), check_trackers(track or ())
     folder = out or Path("runs") / Path(recipe).stem
-    show_training(settings, folder, resume=resume, trackers=trackers)
+    show_training(settings, folder, resume=resume, samples=samples, trackers=trackers)
 
 
 @contextmanager
@@ -159,6 +162,39 @@ def generate(
         offload=offload,
     )
     show_pairs(adapter, base, pictures, out, savings)
+
+
+@app.command()
+def share(
+    run: Annotated[Path, typer.Argument(help="The run's folder.")],
+    to: Annotated[str, typer.Option(metavar="OWNER/NAME", help="Repository on the hub.")],
+    private: Annotated[bool, typer.Option("--private", help="For its owner only.")] = False,
+    licence: Annotated[
+        str | None,
+        typer.Option("--license", help="Of the adapter, as the hub calls it [the base's]."),
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Agree beforehand.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be uploaded, and stop.")
+    ] = False,
+    anyway: Annotated[
+        bool, typer.Option("--anyway", help="Even if it was broken off or failed verification.")
+    ] = False,
+) -> None:
+    """Upload card, adapter and samples to the hub, after you have agreed."""
+    from rasengan_xl.cli.sharing import Sharing, show_sharing
+
+    show_sharing(
+        Sharing(
+            path=run,
+            repo_id=to,
+            private=private,
+            licence=licence,
+            anyway=anyway,
+            agreed=yes,
+            dry_run=dry_run,
+        )
+    )
 
 
 @app.command()

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
-from rasengan_xl.cli.console import console, follow, progress_board
+from rasengan_xl.cli.console import console, follow, progress_board, say
 from rasengan_xl.cli.quiet import quieten_progress_bars
+from rasengan_xl.cli.sharing import finish_with_card
 from rasengan_xl.config.comparison_settings import PictureSettings
 from rasengan_xl.config.settings import RunSettings
 from rasengan_xl.config.shipped import (
@@ -24,11 +25,23 @@ if TYPE_CHECKING:
 
 
 def show_training(
-    settings: RunSettings, path: Path, *, resume: bool, trackers: "Sequence[TrackerKind]" = ()
+    settings: RunSettings,
+    path: Path,
+    *,
+    resume: bool,
+    samples: int = 0,
+    trackers: "Sequence[TrackerKind]" = (),
 ) -> None:
     """Train one adapter and say where it is; after a signal, how to continue.
 
     Under `torchrun` every process comes here, and the first one speaks.
+
+    Args:
+        settings: Everything the run depends on.
+        path: The run's folder.
+        resume: Continue the run that is there.
+        samples: Held-out captions to draw when it is finished.
+        trackers: Where every step is written, too.
     """
     from rasengan_xl.ranks import join_ranks
     from rasengan_xl.trackers.following import following
@@ -57,6 +70,7 @@ def show_training(
             sys.exit(stop.status)
     if ranks.is_first:
         _say_what_is_there(folder)
+        finish_with_card(folder, samples)
 
 
 def _describe_stop(folder: RunFolder) -> str:
@@ -119,8 +133,3 @@ def show_recipes() -> None:
         for name in names:
             table.add_row(name, describe_recipe(find_shipped(name)))
         console.print(table)
-
-
-def say(text: str) -> None:
-    """Print a line as it is."""
-    console.print(text, markup=False, highlight=False, soft_wrap=True)
