@@ -11,7 +11,8 @@ from rasengan_xl.adapters.reading.magnitudes import decompose, find_axes
 from rasengan_xl.adapters.reading.raw import (
     RawAdapter,
     open_adapter,
-    refuse_unusable_numbers,
+    refuse_broken_numbers,
+    refuse_whole_numbers,
 )
 from rasengan_xl.errors import AdapterError
 from rasengan_xl.sdxl.layers import ModelLayers
@@ -31,6 +32,8 @@ def read_adapter(file: Path, layers: ModelLayers) -> AdapterContents:
     """
     raw = open_adapter(file)
     keys = sort_keys(raw, layers)
+    weights = [name for name in raw.stored if not name.endswith(".alpha")]
+    refuse_whole_numbers(raw, weights)
     alphas = find_alphas(raw, keys)
     try:
         axes, axis_notes = find_axes(raw, keys.layers)
@@ -43,8 +46,7 @@ def read_adapter(file: Path, layers: ModelLayers) -> AdapterContents:
             changes[name] = decompose(raw, layer, change, axes[name]) if decomposed else change
     except AdapterError as misfit:
         raise is_for_other_model(raw, layers) or misfit from misfit
-    weights = [name for name in raw.stored if not name.endswith(".alpha")]
-    refuse_unusable_numbers(raw, weights)
+    refuse_broken_numbers(raw, weights)
     return AdapterContents(
         source=file,
         form=_name_form(raw, keys),
