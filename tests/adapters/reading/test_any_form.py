@@ -417,7 +417,11 @@ def test_onetrainer_has_magnitudes_per_input(read, layers, form):
         text.format(flattened(TEXT_2, flat)): {"lora_down.weight": c, "lora_up.weight": d},
     }  # fmt: skip
     contents = read(with_alphas(inside, 2.0), {"ot_branch": "master", "ot_revision": "abc"})
-    assert (contents.form, contents.notes) == ("OneTrainer", ())
+    assert contents.form == "OneTrainer"
+    assert contents.notes == (
+        "DoRA as OneTrainer trains it: 2 layers with magnitudes per input, over the norm of the "
+        "changed weight",
+    )
     ours, weight = moved(contents, TO_K, layers)
     same(ours, dora(weight, product(b, a, 1 / 2), m, 1, EPSILON))
     ours, weight = moved(contents, CONV, layers)

@@ -122,9 +122,11 @@ CONTRADICTORY = {
     "a name of no trainer": (save({**lora(), "a.b": ones(1)}), "1 of 4 names are not understood"),
     "a layer of no model": (save(lora("lora_unet_attic")), "1 layers that the base model has not"),
     "two ways of naming": (save({**lora(), **peft()}), "mixes names of kohya"),
-    "no up": (save(lora(lora_up=None) | {B: ones(192, 4)} | {f"{CONV}.alpha": ones()}), "no factor"),
+    "no factors": (save(lora() | {f"{CONV}.alpha": ones()}), "conv1 has no factors"),
     "only an up": (save({B: ones(192, 4)}), "lacks its factor down"),
-    "alpha for some": (save({**lora(), **lora(TO_K, (4, 128), alpha=None)}), "have no alpha, first"),
+    "alpha for some": (
+        save({**lora(), **lora(TO_K, (4, 128), alpha=None)}), "1 of 2 layers have no alpha, first",
+    ),
     "alpha of none": (save(lora(alpha=torch.tensor(0.0))), "alpha is 0; it must be"),
     "alpha below none": (save(lora(alpha=torch.tensor(-2.0))), "alpha is -2; it must be"),
     "alpha that is no number": (save(lora(alpha=torch.tensor(NAN))), "alpha is nan; it must be"),
@@ -175,8 +177,10 @@ CONTRADICTORY = {
         r"\x1b[31mred\x07\r\u202ename",
     ),
     "paths for names": (save({**lora(), "../../etc/passwd": ones(1)}), "../../etc/passwd"),
-    "OFT": (save({f"{KOHYA}.oft_blocks": ones(2, 4, 4)}), "cannot be used here: orthogonal"),
-    "trained norms": (save({**lora(), "lora_unet_out_0.w_norm": ones(64)}), "normalization layers"),
+    "OFT": (save({f"{KOHYA}.oft_blocks": ones(2, 4, 4)}), "cannot be used here: OFT"),
+    "trained norms": (
+        save({**lora(), "lora_unet_out_0.w_norm": ones(64)}), "changed normalization layers",
+    ),
     "embeddings": (save({**lora(), "bundle_emb.me.clip_l": ones(1, 8)}), "bundled by OneTrainer"),
 }  # fmt: skip
 FOREIGN = {
@@ -201,7 +205,9 @@ FOREIGN = {
         save(peft("transformer.transformer_blocks.0.attn.add_k_proj")),
         "is for Stable Diffusion 3,",
     ),
-    "a video model": (save(peft("diffusion_model.blocks.0.self_attn.q")), "a diffusion transformer"),
+    "a video model": (
+        save(peft("diffusion_model.blocks.0.self_attn.q")), "is for a diffusion transformer,",
+    ),
 }  # fmt: skip
 MALFORMED = {**NOT_SAFETENSORS, **DAMAGED, **CONTRADICTORY, **FOREIGN}
 
@@ -213,7 +219,8 @@ def is_one_clear_line(line):
 @pytest.mark.parametrize("what", MALFORMED)
 def test_a_malformed_file_gives_one_line(what, layers, tmp_path):
     content, reason = MALFORMED[what]
-    file = tmp_path / "a.safetensors"
+    file = tmp_path / ("long" * 30) / "a.safetensors"
+    file.parent.mkdir()
     file.write_bytes(content)
     with pytest.raises(AdapterError) as refused:
         read_adapter(file, layers)

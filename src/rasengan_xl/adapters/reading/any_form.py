@@ -7,7 +7,7 @@ from rasengan_xl.adapters.contents import AdapterContents
 from rasengan_xl.adapters.reading.alphas import find_alphas
 from rasengan_xl.adapters.reading.factors import LayerFactors
 from rasengan_xl.adapters.reading.layer_keys import SortedKeys, is_for_other_model, sort_keys
-from rasengan_xl.adapters.reading.magnitudes import decompose, find_axes
+from rasengan_xl.adapters.reading.magnitudes import decompose, find_axes, note_meanings
 from rasengan_xl.adapters.reading.raw import (
     RawAdapter,
     open_adapter,
@@ -47,12 +47,18 @@ def read_adapter(file: Path, layers: ModelLayers) -> AdapterContents:
     except AdapterError as misfit:
         raise is_for_other_model(raw, layers) or misfit from misfit
     refuse_broken_numbers(raw, weights)
+    form = _name_form(raw, keys)
     return AdapterContents(
         source=file,
-        form=_name_form(raw, keys),
+        form=form,
         changes=changes,
         header=raw.header,
-        notes=(*alphas.notes, *axis_notes, *_note_text_encoder(keys)),
+        notes=(
+            *alphas.notes,
+            *axis_notes,
+            *note_meanings(keys.layers, axes, form),
+            *_note_text_encoder(keys),
+        ),
     )
 
 
