@@ -70,7 +70,7 @@ class LayerFactors:
             down=self._take("down").reshape(rank, into, *inner),
             up=self._take("up").reshape(out, rank, *ones),
             mid=self._take("mid") if "mid" in self._left else None,
-            alpha=rank if alpha is None else alpha,
+            alpha=float(rank) if alpha is None else alpha,
             rank_stabilized=rank_stabilized,
         )
 
@@ -91,7 +91,7 @@ class LayerFactors:
             first=(self._matrix("hada_w1_a"), self._matrix("hada_w1_b")),
             second=(self._matrix("hada_w2_a"), self._matrix("hada_w2_b")),
             cores=(self._take("hada_t1"), self._take("hada_t2")) if with_cores else None,
-            alpha=rank if alpha is None else alpha,
+            alpha=float(rank) if alpha is None else alpha,
         )
 
     def _kronecker(self, alpha: float | None) -> Kronecker:
@@ -122,7 +122,7 @@ class LayerFactors:
         )
         if alpha is None and change.rank is not None:
             return Kronecker(
-                first=change.first, second=change.second, core=change.core, alpha=change.rank
+                first=change.first, second=change.second, core=change.core, alpha=float(change.rank)
             )
         return change
 
