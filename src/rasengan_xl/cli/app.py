@@ -14,7 +14,7 @@ import typer
 
 from rasengan_xl.cli.quiet import quieten_imports
 from rasengan_xl.config.command_line import write_command
-from rasengan_xl.errors import USER_ERROR_STATUS, RasenganError, SharedError
+from rasengan_xl.errors import RasenganError, SharedError
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -198,6 +198,25 @@ def share(
 
 
 @app.command()
+def verify(
+    adapter: Annotated[Path, typer.Argument(metavar="RUN|ADAPTER", help="A run's folder or file.")],
+    base: Annotated[
+        str | None, typer.Option(help="Base model [the run's own, if it is here].")
+    ] = None,
+    layers: Annotated[
+        bool, typer.Option("--layers", help="Show each layer, not only the blocks.")
+    ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON document, and nothing else.")
+    ] = False,
+) -> None:
+    """Prove that an adapter is whole and really applied; exit status 1 if a check fails."""
+    from rasengan_xl.cli.verifying import show_verification
+
+    show_verification(adapter, base, each_layer=layers, as_json=as_json)
+
+
+@app.command()
 def report(
     folders: Annotated[list[Path], typer.Argument(help="Folders of comparisons.")],
     out: Annotated[
@@ -264,14 +283,14 @@ def copy_recipe(
 
 
 def main() -> None:
-    """Run the command; turn a user's mistake into one line and exit status 2."""
+    """Run the command; turn a user's mistake into one line and its exit status, mostly 2."""
     quieten_imports()
     try:
         app()
     except RasenganError as error:
         if not isinstance(error, SharedError):
             typer.echo(f"error: {error}", err=True)
-        sys.exit(USER_ERROR_STATUS)
+        sys.exit(error.status)
 
 
 if __name__ == "__main__":
