@@ -55,7 +55,7 @@ def descendants(pid):
 
 def training_processes():
     commands = descendants(os.getpid())
-    return [pid for pid, command in commands.items() if "comparison.worker" in command]
+    return [pid for pid, command in commands.items() if "-m rasengan_xl.comparison" in command]
 
 
 def parent(pid):
