@@ -2,6 +2,7 @@
 
 import os
 import signal
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,8 @@ from rasengan_xl.mini.pretrain.tokenizers import train_tokenizers  # noqa: E402
 from rasengan_xl.mini.world.captions import write_caption  # noqa: E402
 from rasengan_xl.mini.world.portraits import draw_portrait  # noqa: E402
 from rasengan_xl.mini.world.scenes import draw_scene  # noqa: E402
+
+from .nursery import Nursery  # noqa: E402
 
 # A shell that starts the tests in the background has them ignore Ctrl-C, and with them every
 # process that they start.
@@ -103,6 +106,13 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory):
         patch.setenv("RASENGAN_CACHE", str(tmp_path_factory.mktemp("cache")))
         patch.setenv("HF_HUB_OFFLINE", "1")
         yield
+
+
+@pytest.fixture(scope="session")
+def nursery(tmp_path_factory: pytest.TempPathFactory, own_cache: None):
+    """Start the command in processes of their own, without loading the libraries in each."""
+    with closing(Nursery(tmp_path_factory.mktemp("nursery"))) as nursery:
+        yield nursery
 
 
 @pytest.fixture

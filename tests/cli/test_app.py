@@ -141,12 +141,11 @@ def test_the_libraries_add_nothing_to_the_line(bad_inputs, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_leaves_a_run_that_can_be_continued(
-    tiny_model, picture_folder, tmp_path, number, status
+    tiny_model, picture_folder, tmp_path, nursery, number, status
 ):
     run = tmp_path / "run"
     options = [*small(tiny_model, picture_folder), "--set=training.steps=400", "--out", run]
-    command = (sys.executable, "-m", "rasengan_xl", "train", "mini-lora", *map(str, options))
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = nursery.start("train", "mini-lora", *options)
     deadline = time.monotonic() + 120
     while not (run / "steps.jsonl").exists():
         assert process.poll() is None
