@@ -6,7 +6,6 @@ from PIL import Image
 
 from rasengan_xl.comparison import examine
 from rasengan_xl.comparison.execute import run_comparison
-from rasengan_xl.comparison.layout import ComparisonFolder
 from rasengan_xl.comparison.lock import claim_alone
 from rasengan_xl.comparison.orders import Examine
 from rasengan_xl.comparison.result import RESULT_FILE, Comparison
@@ -37,34 +36,14 @@ def examined(place):
     return [subject.name for order in orders for subject in order.subjects]
 
 
-@pytest.fixture(scope="session")
-def shelf(tmp_path_factory):
-    """Where what several tests begin with is kept."""
-    return tmp_path_factory.mktemp("comparisons")
+@pytest.fixture
+def finished_lora(begin_with, comparison):
+    begin_with("lora", comparison({"lora": LORA}))
 
 
 @pytest.fixture
-def begin_with(comparison, folder, place, shelf):
-    """Begin with a finished comparison, which is made once."""
-
-    def begin(name, arms):
-        kept = ComparisonFolder(shelf / name)
-        if not (kept.root / RESULT_FILE).exists():
-            run(comparison(arms), kept, place)
-            place.orders.clear()
-        shutil.copytree(kept.root, folder.root)
-
-    return begin
-
-
-@pytest.fixture
-def finished_lora(begin_with):
-    begin_with("lora", {"lora": LORA})
-
-
-@pytest.fixture
-def finished_both(begin_with):
-    begin_with("both", {"lora": LORA, "nf4": NF4})
+def finished_both(begin_with, comparison):
+    begin_with("both", comparison({"lora": LORA, "nf4": NF4}))
 
 
 @pytest.mark.slow
