@@ -1,5 +1,6 @@
 """A real SDXL, as small as it can be, and short runs on it."""
 
+import gc
 import os
 import signal
 from contextlib import closing
@@ -33,6 +34,12 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 # Models this small are slower on several threads, and far slower where tests share the cores.
 torch.set_num_threads(1)
 os.environ["OMP_NUM_THREADS"] = "1"  # for the processes that tests start
+
+
+def pytest_collection_finish():
+    """Search the libraries for garbage no more."""
+    gc.freeze()
+
 
 METHODS = {
     "lora": {"base_precision": "full", "decompose": False},

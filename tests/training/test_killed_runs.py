@@ -9,7 +9,7 @@ import pytest
 from rasengan_xl.runs.folder import RunFolder
 from rasengan_xl.runs.records import RunSummary
 
-KILLS, STEPS, SEED = 15, 30, 20240607
+KILLS, STEPS, SEED = 12, 30, 20240607
 
 # Loads the libraries once, then forks: every attempt is a process of its own, killed by the kernel.
 NURSERY = """
