@@ -15,6 +15,7 @@ import typer
 from rasengan_xl.cli.quiet import quieten_imports
 from rasengan_xl.config.command_line import write_command
 from rasengan_xl.errors import RasenganError, SharedError
+from rasengan_xl.loading import loading
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -70,10 +71,11 @@ def compare(
     track: Trackers = None,
 ) -> None:
     """Train every arm under identical conditions, then write report.html."""
-    from rasengan_xl.cli.comparing import show_comparison
-    from rasengan_xl.cli.planning import Request, show_plan
-    from rasengan_xl.config.comparison import load_comparison
-    from rasengan_xl.trackers.opening import check_trackers
+    with loading():
+        from rasengan_xl.cli.comparing import show_comparison
+        from rasengan_xl.cli.planning import Request, show_plan
+        from rasengan_xl.config.comparison import load_comparison
+        from rasengan_xl.trackers.opening import check_trackers
 
     settings = load_comparison(name, overrides or ())
     request = Request(
@@ -101,7 +103,8 @@ def train(
     track: Trackers = None,
 ) -> None:
     """Train one adapter."""
-    from rasengan_xl.cli.verbs import show_training
+    with loading():
+        from rasengan_xl.cli.verbs import show_training
     from rasengan_xl.config.recipe import load_recipe
     from rasengan_xl.trackers.opening import check_trackers
 
@@ -143,9 +146,10 @@ def generate(
     ] = False,
 ) -> None:
     """Draw base beside adapted."""
-    from rasengan_xl.cli.verbs import show_pairs
-    from rasengan_xl.config.requests import picture_settings
-    from rasengan_xl.generation.pipeline import MemorySavings
+    with loading():
+        from rasengan_xl.cli.verbs import show_pairs
+        from rasengan_xl.config.requests import picture_settings
+        from rasengan_xl.generation.pipeline import MemorySavings
 
     pictures = picture_settings(
         prompts=tuple(prompt),
@@ -227,7 +231,8 @@ def report(
     ] = False,
 ) -> None:
     """Rebuild the page from the numbers; put several comparisons on one."""
-    from rasengan_xl.cli.comparing import serve_report, show_report
+    with loading():
+        from rasengan_xl.cli.comparing import serve_report, show_report
 
     if serve:
         serve_report(folders, out)

@@ -18,6 +18,7 @@ from rasengan_xl.config.shipped import (
     find_shipped,
     recipe_names,
 )
+from rasengan_xl.loading import loading
 from rasengan_xl.runs.folder import RunFolder
 
 if TYPE_CHECKING:
@@ -43,11 +44,12 @@ def show_training(
         samples: Held-out captions to draw when it is finished.
         trackers: Where every step is written, too.
     """
-    from rasengan_xl.ranks import join_ranks
-    from rasengan_xl.trackers.following import following
-    from rasengan_xl.trackers.opening import open_tracker
-    from rasengan_xl.training.interruption import Stopped, stop_on_interrupt
-    from rasengan_xl.training.run import run_training
+    with loading():
+        from rasengan_xl.ranks import join_ranks
+        from rasengan_xl.trackers.following import following
+        from rasengan_xl.trackers.opening import open_tracker
+        from rasengan_xl.training.interruption import Stopped, stop_on_interrupt
+        from rasengan_xl.training.run import run_training
 
     quieten_progress_bars()
     folder = RunFolder(path)
@@ -91,10 +93,11 @@ def _say_what_is_there(folder: RunFolder) -> None:
 
 def show_preparation(settings: RunSettings, folder: Path) -> None:
     """Check and encode a dataset, say what is in it and where its account is."""
-    from rasengan_xl.cli.preparation import preparation_tables
-    from rasengan_xl.preparation.prepare import prepare_dataset
-    from rasengan_xl.sdxl.compute import choose_compute
-    from rasengan_xl.sdxl.model_folder import find_model
+    with loading():
+        from rasengan_xl.cli.preparation import preparation_tables
+        from rasengan_xl.preparation.prepare import prepare_dataset
+        from rasengan_xl.sdxl.compute import choose_compute
+        from rasengan_xl.sdxl.model_folder import find_model
 
     quieten_progress_bars()
     compute = choose_compute(settings.compute)
@@ -116,8 +119,9 @@ def show_pairs(
     adapter: Path, base: str | None, pictures: PictureSettings, out: Path, savings: object
 ) -> None:
     """Draw base beside adapted and say where the pictures are."""
-    from rasengan_xl.generation.pairs import draw_pairs, find_ground
-    from rasengan_xl.generation.pipeline import MemorySavings
+    with loading():
+        from rasengan_xl.generation.pairs import draw_pairs, find_ground
+        from rasengan_xl.generation.pipeline import MemorySavings
 
     assert isinstance(savings, MemorySavings)
     quieten_progress_bars()
