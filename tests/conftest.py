@@ -11,6 +11,7 @@ from jaxtyping import install_import_hook
 
 # Shapes written in signatures are checked while tests run, and only then.
 SHAPED = ("sdxl", "sources", "dataset", "preparation", "adapters", "evaluation", "training")
+SHAPED += ("generation",)
 SHAPED += ("mini.pretrain", "mini.reader")
 install_import_hook([f"rasengan_xl.{name}" for name in SHAPED], "beartype.beartype")
 

@@ -73,11 +73,11 @@ def test_a_run_is_trained_kept_and_drawn_with(tiny_model, picture_folder, tmp_pa
     out = tmp_path / "pictures"
     drawn = here(
         *("generate", tmp_path / "run", "--prompt", "a ninja", "--steps", 2, "--out", out),
-        *("--vae-slicing", "--attention-slicing"),
+        *("--memory", "low"),
     )
     assert drawn.returncode == 0, drawn.stderr
     pictures = sorted(file.name for file in out.iterdir())
-    assert pictures == ["000-seed0-adapted.png", "000-seed0-base.png", "000-seed0-pair.png"]
+    assert pictures == ["0000-grid.png", "0000-seed0-base.png", "0000-seed0-run.png"]
 
 
 @pytest.fixture
@@ -113,7 +113,7 @@ def bad_inputs(tiny_model, picture_folder, tmp_path):
         "no run": (["generate", empty, "--prompt", "x"], "--base"),
         "no run to share": (["share", empty, "--to", "a/b"], "holds no run"),
         "no comparison": (["report", empty], "comparison.json"),
-        "bad size": (["generate", empty, "--prompt", "x", "--size", "33"], "size = 33"),
+        "bad size": (["generate", empty, "--prompt", "x", "--size", "33"], "size = '33'"),
     }
 
 

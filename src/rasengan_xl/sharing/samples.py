@@ -1,19 +1,16 @@
 """Draw a few held-out captions with the base and with a run's adapter, for its card."""
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from rasengan_xl.config.requests import picture_settings
-from rasengan_xl.config.settings import RunSettings
-from rasengan_xl.dataset.plan import plan_pictures
-from rasengan_xl.dataset.split import split_held_out
-from rasengan_xl.generation.pairs import draw_pairs, find_ground
-from rasengan_xl.generation.pipeline import MemorySavings
+from rasengan_xl.config.drawing_settings import DrawingSettings
+from rasengan_xl.generation.generate import Wanted, generate_pictures
+from rasengan_xl.generation.prompts import as_captions, held_out_captions
+from rasengan_xl.generation.sheet import DrawnPicture
 from rasengan_xl.runs.folder import RunFolder
 from rasengan_xl.runs.records import StageProgress
 from rasengan_xl.sharing.pictures import CardPicture, keep_samples, read_asked, read_samples
-from rasengan_xl.sources.opening import open_source
 
 DRAW_SAMPLES = "draw samples"
 
@@ -34,13 +31,10 @@ def draw_samples(
         return ()
     if drawn := read_samples(folder):
         return drawn
-    captions = spread(list(dict.fromkeys((yield from _held_out_captions(folder)))), count)
+    held_out = yield from held_out_captions(folder.read_settings())
+    captions = spread(list(dict.fromkeys(held_out)), count)
     with TemporaryDirectory() as place:
-        pictures: list[CardPicture] = []
-        yield StageProgress(stage=DRAW_SAMPLES, done=0, total=len(captions))
-        for picture in _draw(folder, captions, Path(place)):
-            pictures.append(picture)
-            yield StageProgress(stage=DRAW_SAMPLES, done=len(pictures), total=len(captions))
+        pictures = yield from _draw(folder, captions, Path(place))
         return keep_samples(folder, pictures)
 
 
@@ -50,18 +44,21 @@ def spread(items: Sequence[str], count: int) -> list[str]:
     return [items[place * len(items) // taken] for place in range(taken)]
 
 
-def _draw(folder: RunFolder, captions: Sequence[str], out: Path) -> Iterator[CardPicture]:
-    pictures = picture_settings(prompts=tuple(captions))
-    ground = find_ground(folder.path, None)
-    for pair in draw_pairs(folder.path, ground, pictures, out, MemorySavings()):
-        asked = read_asked(pair.adapted)
-        yield CardPicture(asked=asked, base=pair.base, adapted=pair.adapted, is_caption=True)
-
-
-def _held_out_captions(folder: RunFolder) -> Generator[StageProgress, None, list[str]]:
-    settings: RunSettings = folder.read_settings()
-    wanted = settings.dataset
-    source = yield from open_source(wanted, settings.caption.origin)
-    plan = plan_pictures(source, wanted, settings.caption, settings.seed)
-    _, held_out = split_held_out(plan.used, wanted.held_out_share, wanted.held_out_minimum)
-    return [planned.wordings[0] for planned in held_out]
+def _draw(
+    folder: RunFolder, captions: Sequence[str], out: Path
+) -> Generator[StageProgress, None, list[CardPicture]]:
+    lines, settings = as_captions(captions), DrawingSettings()
+    yield StageProgress(stage=DRAW_SAMPLES, done=0, total=len(lines))
+    work = generate_pictures(
+        Wanted(adapters=(folder.path,), lines=lines, settings=settings, out=out)
+    )
+    drawn: list[DrawnPicture] = []
+    for record in work:
+        if isinstance(record, DrawnPicture):
+            drawn.append(record)
+            yield StageProgress(stage=DRAW_SAMPLES, done=len(drawn) // 2, total=len(lines))
+    bases, adapted = drawn[: len(lines)], drawn[len(lines) :]  # subject by subject, the base first
+    return [
+        CardPicture(asked=read_asked(b.file), base=a.file, adapted=b.file, is_caption=True)
+        for a, b in zip(bases, adapted, strict=True)
+    ]
