@@ -15,7 +15,8 @@ import typer
 from rasengan_xl.cli.generating import generate
 from rasengan_xl.cli.quiet import quieten_imports
 from rasengan_xl.config.command_line import write_command
-from rasengan_xl.errors import USER_ERROR_STATUS, RasenganError, SharedError
+from rasengan_xl.errors import RasenganError, SharedError
+from rasengan_xl.loading import loading
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -71,10 +72,11 @@ def compare(
     track: Trackers = None,
 ) -> None:
     """Train every arm under identical conditions, then write report.html."""
-    from rasengan_xl.cli.comparing import show_comparison
-    from rasengan_xl.cli.planning import Request, show_plan
-    from rasengan_xl.config.comparison import load_comparison
-    from rasengan_xl.trackers.opening import check_trackers
+    with loading():
+        from rasengan_xl.cli.comparing import show_comparison
+        from rasengan_xl.cli.planning import Request, show_plan
+        from rasengan_xl.config.comparison import load_comparison
+        from rasengan_xl.trackers.opening import check_trackers
 
     settings = load_comparison(name, overrides or ())
     request = Request(
@@ -96,17 +98,21 @@ def train(
     overrides: Overrides = None,
     out: Annotated[Path | None, typer.Option(help="The run's folder [runs/RECIPE].")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")] = False,
+    samples: Annotated[
+        int, typer.Option(min=0, help="Held-out captions to draw for the run's card; 0: none.")
+    ] = 2,
     track: Trackers = None,
 ) -> None:
     """Train one adapter."""
-    from rasengan_xl.cli.verbs import show_training
+    with loading():
+        from rasengan_xl.cli.verbs import show_training
     from rasengan_xl.config.recipe import load_recipe
     from rasengan_xl.trackers.opening import check_trackers
 
     with _first_of_this_machine_speaking():
         settings, trackers = load_recipe(recipe, overrides or ()), check_trackers(track or ())
     folder = out or Path("runs") / Path(recipe).stem
-    show_training(settings, folder, resume=resume, trackers=trackers)
+    show_training(settings, folder, resume=resume, samples=samples, trackers=trackers)
 
 
 @contextmanager
@@ -124,6 +130,58 @@ app.command()(generate)
 
 
 @app.command()
+def share(
+    run: Annotated[Path, typer.Argument(help="The run's folder.")],
+    to: Annotated[str, typer.Option(metavar="OWNER/NAME", help="Repository on the hub.")],
+    private: Annotated[bool, typer.Option("--private", help="For its owner only.")] = False,
+    licence: Annotated[
+        str | None,
+        typer.Option("--license", help="Of the adapter, as the hub calls it [the base's]."),
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Agree beforehand.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be uploaded, and stop.")
+    ] = False,
+    anyway: Annotated[
+        bool, typer.Option("--anyway", help="Even if it was broken off or failed verification.")
+    ] = False,
+) -> None:
+    """Upload card, adapter and samples to the hub, after you have agreed."""
+    from rasengan_xl.cli.sharing import Sharing, show_sharing
+
+    show_sharing(
+        Sharing(
+            path=run,
+            repo_id=to,
+            private=private,
+            licence=licence,
+            anyway=anyway,
+            agreed=yes,
+            dry_run=dry_run,
+        )
+    )
+
+
+@app.command()
+def verify(
+    adapter: Annotated[Path, typer.Argument(metavar="RUN|ADAPTER", help="A run's folder or file.")],
+    base: Annotated[
+        str | None, typer.Option(help="Base model [the run's own, if it is here].")
+    ] = None,
+    layers: Annotated[
+        bool, typer.Option("--layers", help="Show each layer, not only the blocks.")
+    ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON document, and nothing else.")
+    ] = False,
+) -> None:
+    """Prove that an adapter is whole and really applied; exit status 1 if a check fails."""
+    from rasengan_xl.cli.verifying import show_verification
+
+    show_verification(adapter, base, each_layer=layers, as_json=as_json)
+
+
+@app.command()
 def report(
     folders: Annotated[list[Path], typer.Argument(help="Folders of comparisons.")],
     out: Annotated[
@@ -134,7 +192,8 @@ def report(
     ] = False,
 ) -> None:
     """Rebuild the page from the numbers; put several comparisons on one."""
-    from rasengan_xl.cli.comparing import serve_report, show_report
+    with loading():
+        from rasengan_xl.cli.comparing import serve_report, show_report
 
     if serve:
         serve_report(folders, out)
@@ -190,14 +249,14 @@ def copy_recipe(
 
 
 def main() -> None:
-    """Run the command; turn a user's mistake into one line and exit status 2."""
+    """Run the command; turn a user's mistake into one line and its exit status, mostly 2."""
     quieten_imports()
     try:
         app()
     except RasenganError as error:
         if not isinstance(error, SharedError):
             typer.echo(f"error: {error}", err=True)
-        sys.exit(USER_ERROR_STATUS)
+        sys.exit(error.status)
 
 
 if __name__ == "__main__":

@@ -58,6 +58,9 @@ class RunFolder:
         self.best_file = path / "best" / "best.json"
         self.summary_file = path / "summary.json"
         self.diverged_file = path / "diverged.json"
+        self.verification_file = path / "verification.json"
+        self.samples_folder = path / "samples"
+        self.card_file = path / "README.md"
 
     @property
     def has_origin(self) -> bool:
