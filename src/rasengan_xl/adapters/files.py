@@ -95,9 +95,13 @@ def find_adapter(path: Path) -> Path:
 
 def _find_in_folder(folder: Path) -> Path:
     """Choose a run's adapter, or the only file of a folder that comes from elsewhere."""
-    others = sorted(folder.glob("*.safetensors"))
     own = folder / ADAPTER_FILE
-    return others[0] if len(others) == 1 and not own.exists() else own
+    others = sorted(folder.glob("*.safetensors"))
+    if own.exists() or not others:
+        return own
+    if len(others) > 1:
+        raise AdapterError(f"{folder}: holds {len(others)} .safetensors files; name one of them")
+    return others[0]
 
 
 def _plain(value: Any) -> Any:

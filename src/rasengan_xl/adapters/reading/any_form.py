@@ -7,11 +7,12 @@ from rasengan_xl.adapters.contents import AdapterContents
 from rasengan_xl.adapters.reading.alphas import find_alphas
 from rasengan_xl.adapters.reading.factors import LayerFactors
 from rasengan_xl.adapters.reading.layer_keys import SortedKeys, is_for_other_model, sort_keys
-from rasengan_xl.adapters.reading.magnitudes import decompose, find_axes
+from rasengan_xl.adapters.reading.magnitudes import decompose, find_axes, note_meanings
 from rasengan_xl.adapters.reading.raw import (
     RawAdapter,
     open_adapter,
-    refuse_unusable_numbers,
+    refuse_broken_numbers,
+    refuse_whole_numbers,
 )
 from rasengan_xl.errors import AdapterError
 from rasengan_xl.sdxl.layers import ModelLayers
@@ -31,6 +32,8 @@ def read_adapter(file: Path, layers: ModelLayers) -> AdapterContents:
     """
     raw = open_adapter(file)
     keys = sort_keys(raw, layers)
+    weights = [name for name in raw.stored if not name.endswith(".alpha")]
+    refuse_whole_numbers(raw, weights)
     alphas = find_alphas(raw, keys)
     try:
         axes, axis_notes = find_axes(raw, keys.layers)
@@ -42,15 +45,22 @@ def read_adapter(file: Path, layers: ModelLayers) -> AdapterContents:
             decomposed = name in axes
             changes[name] = decompose(raw, layer, change, axes[name]) if decomposed else change
     except AdapterError as misfit:
-        raise is_for_other_model(raw, layers) or misfit from misfit
-    weights = [name for name in raw.stored if not name.endswith(".alpha")]
-    refuse_unusable_numbers(raw, weights)
+        if foreign := is_for_other_model(raw, layers):
+            raise foreign from misfit
+        raise
+    refuse_broken_numbers(raw, weights)
+    form = _name_form(raw, keys)
     return AdapterContents(
         source=file,
-        form=_name_form(raw, keys),
+        form=form,
         changes=changes,
         header=raw.header,
-        notes=(*alphas.notes, *axis_notes, *_note_text_encoder(keys)),
+        notes=(
+            *alphas.notes,
+            *axis_notes,
+            *note_meanings(keys.layers, axes, form),
+            *_note_text_encoder(keys),
+        ),
     )
 
 

@@ -114,17 +114,13 @@ class LayerFactors:
             self._fit(second[1], inner, flat=True)
             if with_core:
                 self._fit("lokr_t2", (rank, rank, *kernel))
-        change = Kronecker(
+        inner_width = [self._shape(pair[1])[0] for pair in (second, first) if len(pair) == 2]
+        return Kronecker(
             first=tuple(self._matrix(role) for role in first),
             second=tuple(self._matrix(role) for role in second),
             core=self._take("lokr_t2") if with_core else None,
-            alpha=1.0 if alpha is None else alpha,
+            alpha=float(inner_width[0] if inner_width else 1) if alpha is None else alpha,
         )
-        if alpha is None and change.rank is not None:
-            return Kronecker(
-                first=change.first, second=change.second, core=change.core, alpha=float(change.rank)
-            )
-        return change
 
     def _one_or_two(self, whole: Role, left: Role, right: Role) -> tuple[Role, ...]:
         return (whole,) if whole in self._left else (left, right)

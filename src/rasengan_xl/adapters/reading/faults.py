@@ -4,7 +4,7 @@ from pathlib import Path
 
 from rasengan_xl.errors import AdapterError
 
-_NAME_LENGTH, _PATH_LENGTH = 70, 110
+_NAME_LENGTH, _PATH_LENGTH = 70, 80
 _CUT = "..."
 
 
@@ -20,7 +20,10 @@ def fault(file: Path, reason: str) -> AdapterError:
 
 def shown(text: str, length: int = _NAME_LENGTH) -> str:
     """Make a text from a file fit to be printed: short, and nothing that steers a terminal."""
-    safe = "".join(map(_visible, text[: length + 1]))
+    if len(text) > length:  # what differs between two names lies near their ends
+        head = (length - len(_CUT)) // 2
+        text = text[:head] + _CUT + text[head + len(_CUT) - length :]
+    safe = "".join(map(_visible, text))
     return safe if len(safe) <= length else safe[: length - len(_CUT)] + _CUT
 
 

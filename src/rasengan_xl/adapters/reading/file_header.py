@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
+from stat import S_ISREG
 from typing import Any, BinaryIO, cast
 
 from rasengan_xl.adapters.reading.faults import fault, shown
@@ -72,7 +73,10 @@ def read_file_header(file: Path) -> FileHeader:
         AdapterError: It is not one, or a damaged or absurd one.
     """
     try:
-        size = file.stat().st_size
+        status = file.stat()
+        if not S_ISREG(status.st_mode):  # a pipe would have us wait for ever
+            raise fault(file, "is not a file; name an adapter's .safetensors file")
+        size = status.st_size
         with file.open("rb") as content:
             description, tensors_bytes = _read_description(file, content, size)
     except OSError as error:

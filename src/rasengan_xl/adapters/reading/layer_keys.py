@@ -91,12 +91,13 @@ def _not_understood(raw: RawAdapter, names: list[str], layers: ModelLayers) -> A
     if error := _no_adapter(raw, names):
         return error
     counted = f"{len(names):,} of {len(raw.stored):,} names"
-    methods = sorted({what for name in names if (what := other_method(name))})
-    if methods:
-        of = [name for name in names if other_method(name)]
-        return fault(
-            raw.file, f"{counted} are of what cannot be used here: {methods[0]}: {_quote(of)}"
-        )
+    for name in names:
+        if method := other_method(name):
+            what, remedy = method
+            return fault(
+                raw.file,
+                f"{counted} are of what cannot be used here: {what} ({shown(name)}); {remedy}",
+            )
     return fault(raw.file, f"{counted} are not understood: {_quote(names)}; fetch another version")
 
 

@@ -90,6 +90,22 @@ def decompose(raw: RawAdapter, layer: LayerKeys, direction: Difference, axis: Ax
     )
 
 
+def note_meanings(
+    layers: Mapping[str, LayerKeys], axes: Mapping[str, Axis], form: str
+) -> tuple[str, ...]:
+    """Say how the magnitudes of other trainers than PEFT are understood."""
+    foreign = [axis for name, axis in axes.items() if "magnitude" in layers[name].names]
+    unscaled = any("magnitude_unscaled" in layer.names for layer in layers.values())
+    notes = [
+        f"DoRA as {form} trains it: {foreign.count(axis):,} layers with magnitudes per {axis}, "
+        "over the norm of the changed weight"
+        for axis in sorted(set(foreign))
+    ]
+    if unscaled:
+        notes.append("DoRA as ai-toolkit trains it: magnitudes per output, with alpha = rank")
+    return tuple(notes)
+
+
 def _axis_of_shape(raw: RawAdapter, layer: LayerKeys, role: Role) -> Axis | None:
     """Tell the axis by the shape; None if it could be either."""
     name = layer.names[role]

@@ -4,7 +4,6 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import isfinite
 from typing import Any, cast
 
 from rasengan_xl.adapters.reading.faults import fault, shown
@@ -17,6 +16,7 @@ CONFIG_FILE = "adapter_config.json"
 """Beside PEFT's own files: PEFT 0.21, peft/utils/constants.py."""
 
 _LONGEST_CONFIG_BYTES = 2**20
+_HIGHEST_NUMBER = 1e9
 _PLAIN = re.compile(r"\^?[\w.]+")
 
 
@@ -106,7 +106,7 @@ def _understand(raw: RawAdapter, described: Mapping[str, Any], where: str) -> Pe
 def _number(raw: RawAdapter, described: Mapping[str, Any], key: str, where: str) -> float:
     value: Any = described.get(key)
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not is_number or not isfinite(value) or value <= 0:
+    if not is_number or not 0 < value < _HIGHEST_NUMBER:
         told = "is missing" if value is None else f"is {shown(str(value), 30)}"
         raise fault(raw.file, f"{where}: {shown(key)} {told}; it must be a number above 0")
     return float(value)

@@ -48,11 +48,11 @@ def open_adapter(file: Path) -> RawAdapter:
     return RawAdapter(file=file, stored=described.tensors, header=described.texts, content=content)
 
 
-def refuse_unusable_numbers(raw: RawAdapter, names: Iterable[str]) -> None:
-    """Read weights once, and refuse NaN, infinity, and whole numbers.
+def refuse_whole_numbers(raw: RawAdapter, names: Iterable[str]) -> None:
+    """Refuse weights that are no fractions, without reading them.
 
     Raises:
-        AdapterError: The first that is no finite fraction.
+        AdapterError: The first that is stored so.
     """
     for name in names:
         if not raw.stored[name].is_float:
@@ -61,6 +61,15 @@ def refuse_unusable_numbers(raw: RawAdapter, names: Iterable[str]) -> None:
                 f"{shown(name)} is stored as {raw.stored[name].dtype}; weights are fractions: "
                 "save the adapter as float16, bfloat16 or float32",
             )
+
+
+def refuse_broken_numbers(raw: RawAdapter, names: Iterable[str]) -> None:
+    """Read weights once, and refuse NaN and infinity.
+
+    Raises:
+        AdapterError: The first that holds any.
+    """
+    for name in names:
         if broken := _count_broken(raw.read(name)):
             count = raw.read(name).numel()
             raise fault(

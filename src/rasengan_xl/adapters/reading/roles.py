@@ -45,16 +45,17 @@ _ENDINGS: dict[str, Role] = {
 }  # pyright: ignore[reportAssignmentType] - the names that are put together
 _ENDING = re.compile(rf"(?:{'|'.join(map(re.escape, _ENDINGS))})\Z")
 
+_MAKE_A_LORA = "make a LoRA of it with the program that wrote it"
 _OTHER_METHODS = {
-    r"\.(oft_blocks|oft_diag|rescale|boft_\w+|oft_R\.\w+)$": "orthogonal fine-tuning (OFT, BOFT)",
-    r"\.([ab][12m]\.weight)$": "GLoRA",
-    r"\.(on_input|ia3\w*)$": "IA3",
-    r"\.([qp]_layer\.weight|lambda_layer|base_[qp]\.weight)$": "T-LoRA",
-    r"\.(w_norm|b_norm)$": "changes of normalization layers (train without train_norm)",
-    r"\.(diff_b|lora_[AB]\.bias|lora_(up|down)\.bias)$": "changes of biases",
-    r"\.(set_weight|reshape_weight)$": "replaced weights",
-    r"^bundle_emb\.": "embeddings bundled by OneTrainer (save it without bundled embeddings)",
-    r"\.(lora_embedding_[AB]|token_embedding)\b": "changes of token embeddings",
+    r"\.(oft_blocks|oft_diag|rescale|boft_\w+|oft_R\.\w+)\Z": ("OFT or BOFT", _MAKE_A_LORA),
+    r"\.([ab][12m]\.weight)\Z": ("GLoRA", _MAKE_A_LORA),
+    r"\.(on_input|ia3\w*)\Z": ("IA3", _MAKE_A_LORA),
+    r"\.([qp]_layer\.weight|lambda_layer|base_[qp]\.weight)\Z": ("T-LoRA", _MAKE_A_LORA),
+    r"\.(w_norm|b_norm)\Z": ("changed normalization layers", "train without train_norm"),
+    r"\.(diff_b|lora_(A|B|up|down)\.bias)\Z": ("changed biases", _MAKE_A_LORA),
+    r"\.(set_weight|reshape_weight)\Z": ("replaced weights", _MAKE_A_LORA),
+    r"^bundle_emb\.": ("embeddings bundled by OneTrainer", "save it without bundling them"),
+    r"\.lora_embedding_[AB]\b": ("changed token embeddings", "train without them"),
 }
 
 
@@ -77,8 +78,8 @@ def take_apart(name: str) -> Key | None:
     return Key(name, _modern(name[: found.start()], ending), _ENDINGS[ending])
 
 
-def other_method(name: str) -> str | None:
-    """Tell to which method a tensor belongs that is known, but cannot be used here."""
+def other_method(name: str) -> tuple[str, str] | None:
+    """Tell to which method a tensor belongs that is known, but cannot be used; and the remedy."""
     return next((what for form, what in _OTHER_METHODS.items() if re.search(form, name)), None)
 
 
