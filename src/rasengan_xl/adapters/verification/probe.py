@@ -18,7 +18,7 @@ SIDE = 8
 """Of the latents: the smallest that every block of SDXL's UNet can halve as often as it does.
 All weights take part whatever the size."""
 ROUNDING = 1e-6
-"""Share of an output that arithmetic in float32 leaves uncertain."""
+"""Share of an output, or of a norm, that arithmetic in float32 leaves uncertain."""
 _SEED = 0
 _TOKENS_READ = 16
 
