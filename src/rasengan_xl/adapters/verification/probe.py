@@ -48,7 +48,7 @@ def unet_output(unet: UNet2DConditionModel) -> Output:
     def draw(*shape: int) -> Tensor:
         return torch.randn(shape, generator=generator).to(unet.device, unet.dtype)
 
-    with torch.backends.cudnn.flags(allow_tf32=False):
+    with torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False):
         predicted = unet(
             draw(count, LATENT_CHANNELS, SIDE, SIDE),
             torch.tensor(TIMESTEPS, device=unet.device),
