@@ -8,7 +8,7 @@ from rasengan_xl.config.settings import RunSettings
 from rasengan_xl.errors import AdapterError, ModelError
 from rasengan_xl.runs.folder import RunFolder, read_record
 from rasengan_xl.runs.records import ModelFacts
-from rasengan_xl.runs.verification import Verification
+from rasengan_xl.runs.verification import Verification, read_verification
 from rasengan_xl.sdxl.layers import ModelLayers, list_layers, list_sdxl_layers
 from rasengan_xl.sdxl.model_folder import ModelFolder, find_model, find_model_at_hand
 
@@ -96,8 +96,7 @@ def _find_own_base(
 def _read_verification(file: Path, folder: RunFolder) -> Verification | None:
     """Read what the run wrote down of its last adapter; of the best one it wrote nothing."""
     is_last = file.resolve() == folder.adapter_file.resolve()
-    known = is_last and folder.verification_file.exists()
-    return read_record(Verification, folder.verification_file) if known else None
+    return read_verification(folder) if is_last else None
 
 
 def _find_run(file: Path) -> RunFolder:
