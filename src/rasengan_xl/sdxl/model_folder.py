@@ -85,6 +85,11 @@ def read_model_index(model: ModelFolder) -> dict[str, Any]:
     return _read_json(model, "model_index.json")
 
 
+def read_scheduler_config(model: ModelFolder) -> dict[str, Any]:
+    """Read how a model's scheduler is set."""
+    return _read_json(model, "scheduler/scheduler_config.json")
+
+
 def choose_files(names: Sequence[str]) -> list[str]:
     """Choose what to download of a hub model: no weights twice, half precision preferred.
 
