@@ -181,6 +181,53 @@ def verify(
 
 
 @app.command()
+def export(
+    adapter: Annotated[Path, typer.Argument(metavar="RUN|ADAPTER", help="A run's folder or file.")],
+    to: Annotated[
+        str,
+        typer.Option(
+            metavar="diffusers|kohya|comfyui|a1111|merged",
+            help="Who will read it; merged: the base model with the adapter in it.",
+        ),
+    ],
+    out: Annotated[
+        Path,
+        typer.Option(help="What to write: a .safetensors file, or a folder in diffusers' layout."),
+    ],
+    target: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PROGRAM@VERSION",
+            help="Write DoRA as that version computes it: comfyui@0.3.77, lycoris@3.2 [as a plain "
+            "LoRA that all versions read alike].",
+        ),
+    ] = None,
+    dtype: Annotated[
+        str | None,
+        typer.Option(metavar="fp16|bf16|fp32", help="Precision [fp32; merged: fp16]."),
+    ] = None,
+    rank: Annotated[int | None, typer.Option(help="Bring every layer to this rank.")] = None,
+    residual: Annotated[
+        float | None,
+        typer.Option(
+            help="Lower every layer's rank as far as this share of its change is left out [as it "
+            "is; 0.05 for what must be made a plain LoRA]."
+        ),
+    ] = None,
+    strength: Annotated[float, typer.Option(help="Bake a strength in.")] = 1.0,
+    base: Annotated[str | None, typer.Option(help="Base model [the run's own].")] = None,
+) -> None:
+    """Write an adapter for another program, and check what that will make of it."""
+    from rasengan_xl.cli.exporting import show_export
+    from rasengan_xl.config.requests import export_settings
+
+    settings = export_settings(
+        to=to, target=target, dtype=dtype, rank=rank, residual=residual, strength=strength
+    )
+    show_export(adapter, base, out, settings)
+
+
+@app.command()
 def report(
     folders: Annotated[list[Path], typer.Argument(help="Folders of comparisons.")],
     out: Annotated[

@@ -1,4 +1,4 @@
-"""Export an adapter: write what another program reads, then hold its formula against the source."""
+"""Write an adapter for another program, and hold that program's formula against the source."""
 
 from collections.abc import Callable, Generator, Mapping
 from contextlib import closing, suppress
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from rasengan_xl.adapters.changes import Change, Decomposed, LowRank, Weight, weight_change
-from rasengan_xl.adapters.checking import (
+from rasengan_xl.adapters.writing.checking import (
     Deviation,
     measure,
     read_as,
@@ -22,7 +22,6 @@ from rasengan_xl.adapters.low_rank import Limits, relative_distance
 from rasengan_xl.adapters.writing.kohya_form import kohya_tensors
 from rasengan_xl.adapters.writing.peft_form import peft_header, peft_tensors
 from rasengan_xl.adapters.writing.plain import (
-    Decomposition,
     Expressed,
     Wanted,
     at_strength,
@@ -103,7 +102,7 @@ Describe = Callable[[Mapping[str, Described]], Mapping[str, str]]
 """Makes the texts of a file's header, of what its layers hold."""
 
 
-def export_adapter(
+def write_adapter(
     contents: AdapterContents, base: Base, file: Path, options: ExportOptions, texts: Describe
 ) -> Generator[StageProgress, None, ExportReport]:
     """Write an adapter for a program, and check what that will make of it.
@@ -132,7 +131,7 @@ def export_adapter(
         header = {**texts(work.described), **work.header()}
         yield from _write(draft, work.tensors, header)
         deviations = yield from work.check(draft)
-        refuse_deviation(options.target, deviations, file)
+        refuse_deviation(options.target.name, deviations, file)
         draft.replace(file)
     finally:
         with suppress(OSError):
