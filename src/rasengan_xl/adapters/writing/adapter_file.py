@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from rasengan_xl.adapters.changes import Change, Decomposed, LowRank, Weight, weight_change
+from rasengan_xl.adapters.changes import Decomposed, LowRank, Weight, weight_change
 from rasengan_xl.adapters.writing.checking import (
     Deviation,
     measure,
@@ -27,6 +27,7 @@ from rasengan_xl.adapters.writing.plain import (
     at_strength,
     decompose,
     express,
+    is_expressible,
 )
 from rasengan_xl.adapters.writing.tensors import Described, describe, in_precision
 from rasengan_xl.errors import AdapterError
@@ -224,6 +225,13 @@ class _Work:
     def _trained(self, layer: str, weight: Weight) -> Weight:
         return self._options.strength * weight_change(self._contents.changes[layer], weight)
 
+    def _is_kept(self, layer: str, expressed: Expressed) -> bool:
+        """Tell whether a layer was written exactly: in its own form, or another that holds it."""
+        change = self._contents.changes[layer]
+        if isinstance(change, Decomposed) and not isinstance(expressed, Decomposed):
+            return False
+        return is_expressible(change, self._options.target.decompositions)
+
     def _note_allowance(self, layer: str, expressed: Expressed, weight: Weight) -> None:
         """Keep how far a layer may be off: by rounding, and by what was left out."""
         full = weight.double()
@@ -232,7 +240,7 @@ class _Work:
             expressed.gain(full).abs().max().item() if isinstance(expressed, Decomposed) else 1.0
         )
         allowed = rounding_allowance(expressed, gain, trained, full, self._options.dtype)
-        if self._options.resized or not _is_kept(self._contents.changes[layer], expressed):
+        if self._options.resized or not self._is_kept(layer, expressed):
             residual = relative_distance(weight_change(expressed, full), trained)
             rank = self.described[layer].rank
             self.approximated.append(Approximated(layer=layer, rank=rank, residual=residual))
@@ -250,14 +258,5 @@ def _decomposed_parts(contents: AdapterContents, target: Target) -> set[str]:
     return {
         layer.partition(".")[0]
         for layer, change in contents.changes.items()
-        if isinstance(change, Decomposed)
-        and isinstance(change.direction, LowRank)
-        and any(change.axis == each.axis for each in target.decompositions)
+        if isinstance(change, Decomposed) and is_expressible(change, target.decompositions)
     }
-
-
-def _is_kept(change: Change, expressed: Expressed) -> bool:
-    """Tell whether a layer was written exactly, in its own form or another."""
-    if isinstance(change, Decomposed):
-        return isinstance(expressed, Decomposed) and isinstance(change.direction, LowRank)
-    return isinstance(change, LowRank)

@@ -18,6 +18,7 @@ from rasengan_xl.adapters.writing.adapter_file import (
 from rasengan_xl.adapters.writing.checking import Deviation
 from rasengan_xl.adapters.writing.merging import MergeOptions, merge_adapter
 from rasengan_xl.adapters.writing.metadata import adapter_texts, merged_texts
+from rasengan_xl.adapters.writing.plain import is_expressible
 from rasengan_xl.adapters.writing.quantized_base import rescale_magnitudes
 from rasengan_xl.adapters.writing.source import Source, find_source
 from rasengan_xl.config.export_settings import ExportSettings
@@ -94,7 +95,12 @@ def _write(
     source: Source, out: Path, settings: ExportSettings
 ) -> Generator[StageProgress, None, Exported]:
     target = find_target(cast("Consumer", settings.to), settings.target)
-    precision = settings.dtype or "fp32"
+    exact = all(
+        is_expressible(change, target.decompositions)
+        for change in source.contents.changes.values()
+    )
+    # What is only near does not come nearer by the digits that float32 has more.
+    precision = settings.dtype or ("fp32" if exact else "fp16")
     options = ExportOptions(
         target=target,
         dtype=_TYPES[precision],

@@ -60,6 +60,14 @@ def express(change: Change, weight: Weight, wanted: Wanted) -> Expressed:
             return nearest_low_rank(weight_change(change, weight), wanted.limits)
 
 
+def is_expressible(change: Change, decompositions: tuple[Decomposition, ...]) -> bool:
+    """Tell whether a change can be written exactly where these forms of DoRA are known."""
+    if isinstance(change, Decomposed):
+        known = any(change.axis == each.axis for each in decompositions)
+        return known and isinstance(change.direction, LowRank)
+    return isinstance(change, LowRank)
+
+
 def meant_as(change: Decomposed, weight: Weight, meaning: Decomposition) -> Decomposed:
     """Rewrite magnitudes so that a program that means them so computes the same weight.
 
