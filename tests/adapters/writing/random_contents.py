@@ -23,6 +23,7 @@ FEED_FORWARD = (f"{BLOCK}ff.net.0.proj", f"{BLOCK}ff.net.2")
 CONVOLUTION = "unet.up_blocks.0.upsamplers.0.conv"
 TEXT = (
     "text_encoder.text_model.encoder.layers.0.self_attn.q_proj",
+    "text_encoder_2.text_model.encoder.layers.0.self_attn.out_proj",
     "text_encoder_2.text_model.encoder.layers.1.mlp.fc1",
 )
 EVERYWHERE = (*ATTENTION, *FEED_FORWARD, CONVOLUTION, *TEXT)

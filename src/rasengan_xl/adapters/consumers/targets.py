@@ -36,6 +36,15 @@ class Target:
     decompositions: tuple[Decomposition, ...] = ()
     """The forms of DoRA that it computes from a file; none: what is written is plain LoRA."""
 
+    def decompositions_of(self, layer: str) -> tuple[Decomposition, ...]:
+        """Return the forms of DoRA that it computes for a layer.
+
+        diffusers has transformers load the adapters of text encoders, which drops magnitudes
+        (transformers 5.23, integrations/peft.py), with a line in its log.
+        """
+        dropped = self.consumer == "diffusers" and not layer.startswith("unet.")
+        return () if dropped else self.decompositions
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KnownVersions:

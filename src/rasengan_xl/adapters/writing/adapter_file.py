@@ -188,7 +188,7 @@ class _Work:
         change, options = self._contents.changes[layer], self._options
         weight = self._base.weight(layer)
         wanted = Wanted(
-            decompositions=options.target.decompositions,
+            decompositions=options.target.decompositions_of(layer),
             limits=options.limits,
             resized=options.resized,
         )
@@ -230,7 +230,7 @@ class _Work:
         change = self._contents.changes[layer]
         if isinstance(change, Decomposed) and not isinstance(expressed, Decomposed):
             return False
-        return is_expressible(change, self._options.target.decompositions)
+        return is_expressible(change, self._options.target.decompositions_of(layer))
 
     def _note_allowance(self, layer: str, expressed: Expressed, weight: Weight) -> None:
         """Keep how far a layer may be off: by rounding, and by what was left out."""
@@ -258,5 +258,5 @@ def _decomposed_parts(contents: AdapterContents, target: Target) -> set[str]:
     return {
         layer.partition(".")[0]
         for layer, change in contents.changes.items()
-        if isinstance(change, Decomposed) and is_expressible(change, target.decompositions)
+        if isinstance(change, Decomposed) and is_expressible(change, target.decompositions_of(layer))
     }

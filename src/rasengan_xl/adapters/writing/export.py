@@ -96,8 +96,8 @@ def _write(
 ) -> Generator[StageProgress, None, Exported]:
     target = find_target(cast("Consumer", settings.to), settings.target)
     exact = all(
-        is_expressible(change, target.decompositions)
-        for change in source.contents.changes.values()
+        is_expressible(change, target.decompositions_of(layer))
+        for layer, change in source.contents.changes.items()
     )
     # What is only near does not come nearer by the digits that float32 has more.
     precision = settings.dtype or ("fp32" if exact else "fp16")
