@@ -14,7 +14,7 @@ import typer
 
 from rasengan_xl.cli.quiet import quieten_imports
 from rasengan_xl.config.command_line import write_command
-from rasengan_xl.errors import USER_ERROR_STATUS, RasenganError, SharedError
+from rasengan_xl.errors import RasenganError, SharedError
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -294,14 +294,14 @@ def copy_recipe(
 
 
 def main() -> None:
-    """Run the command; turn a user's mistake into one line and exit status 2."""
+    """Run the command; turn a user's mistake into one line and its exit status, mostly 2."""
     quieten_imports()
     try:
         app()
     except RasenganError as error:
         if not isinstance(error, SharedError):
             typer.echo(f"error: {error}", err=True)
-        sys.exit(USER_ERROR_STATUS)
+        sys.exit(error.status)
 
 
 if __name__ == "__main__":
