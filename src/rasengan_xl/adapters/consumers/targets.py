@@ -5,25 +5,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from rasengan_xl.adapters.decomposition import PEFT_DORA, Decomposition
 from rasengan_xl.errors import OutputError
 
 Consumer = Literal["diffusers", "kohya", "comfyui", "a1111"]
 CONSUMERS: tuple[Consumer, ...] = ("diffusers", "kohya", "comfyui", "a1111")
 
 FLOAT32_EPSILON = 2.0**-23
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Decomposition:
-    """How a program computes DoRA, by the words of `changes.Decomposed`."""
-
-    axis: Literal["output", "input"] = "output"
-    norm_of: Literal["changed", "base"] = "changed"
-    epsilon: float = 0.0
-
-
-PEFT_DORA = Decomposition()
-"""Of github.com/huggingface/peft: each output's own norm, of W + sBA."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

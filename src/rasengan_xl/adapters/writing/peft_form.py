@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from rasengan_xl.adapters.changes import Decomposed
-from rasengan_xl.adapters.reading.peft_form import METADATA_KEY
+from rasengan_xl.adapters.reading.peft_metadata import METADATA_KEY
 from rasengan_xl.adapters.writing.plain import Expressed
 from rasengan_xl.adapters.writing.tensors import Described, factors_of
 from rasengan_xl.errors import OutputError
