@@ -10,7 +10,8 @@ from rasengan_xl.adapters.changes import weight_change
 from rasengan_xl.adapters.consumers.targets import KNOWN_VERSIONS, find_target
 from rasengan_xl.adapters.low_rank import Limits
 from rasengan_xl.adapters.reading.any_form import read_adapter
-from rasengan_xl.adapters.writing.adapter_file import ExportOptions, write_adapter
+from rasengan_xl.adapters.writing.adapter_file import write_adapter
+from rasengan_xl.adapters.writing.conversion import ExportOptions
 from rasengan_xl.adapters.writing.export import export_adapter
 from rasengan_xl.config.recipe import validate_run
 from rasengan_xl.config.requests import export_settings
@@ -270,7 +271,9 @@ def test_what_cannot_be_asked_for_is_refused_in_one_line(options, line):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("version", ["comfyui", "comfyui@", "comfyui@0.3.41", "comfyui@0.24.1.2.3x"])
+@pytest.mark.parametrize(
+    "version", ["comfyui", "comfyui@", "comfyui@0.3.41", "comfyui@0.24.1.2.3x"]
+)
 def test_an_unknown_version_is_answered_with_the_known_ones(version):
     with pytest.raises(OutputError, match=r"comfyui@0\.3\.42 to comfyui@0\.24\.0, comfyui@pr15458"):
         find_target("comfyui", version)

@@ -2,6 +2,9 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
+
+import torch
 
 from rasengan_xl.adapters.changes import Weight
 from rasengan_xl.errors import OutputError
@@ -9,6 +12,9 @@ from rasengan_xl.tensor_file import tensor_names
 
 Evaluate = Callable[[Weight], Weight]
 """From a layer's base weight in float32 to what a program adds to it at strength 1."""
+
+
+norms: Any = torch.linalg.vector_norm  # carries no full types
 
 
 def group_by_layer(

@@ -12,9 +12,9 @@ lycoris/functional/general.py: `_weight_decompose`.  (3) github.com/Nerogar/OneT
 modules/module/LoRAModule.py: `DoRAModule`, with its defaults.  (4) github.com/ostris/ai-toolkit,
 toolkit/models/DoRA.py.
 
-An export of ours for one version of a program says in its header what its magnitudes mean.
-The formulas are else the trainers' own.  Programs that draw may have others: ComfyUI's per-output branch
-divides by the norm of W alone, and the first A1111 knows the input axis only.
+The formulas are the trainers' own.  Programs that draw may have others: ComfyUI's per-output branch
+divides by the norm of W alone, and the first A1111 knows the input axis only.  An export of ours
+for one version of such a program says in its header what its magnitudes mean.
 """
 
 import json

@@ -11,12 +11,9 @@ from rasengan_xl.adapters.changes import Change, Decomposed, tensors_of
 from rasengan_xl.adapters.consumers.targets import Consumer, Target, find_target
 from rasengan_xl.adapters.contents import AdapterContents
 from rasengan_xl.adapters.low_rank import Limits
-from rasengan_xl.adapters.writing.adapter_file import (
-    Approximated,
-    ExportOptions,
-    write_adapter,
-)
+from rasengan_xl.adapters.writing.adapter_file import write_adapter
 from rasengan_xl.adapters.writing.checking import Deviation
+from rasengan_xl.adapters.writing.conversion import Approximated, ExportOptions
 from rasengan_xl.adapters.writing.merging import MergeOptions, merge_adapter
 from rasengan_xl.adapters.writing.metadata import adapter_texts, merged_texts
 from rasengan_xl.adapters.writing.plain import is_expressible

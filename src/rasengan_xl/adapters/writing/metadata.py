@@ -65,9 +65,7 @@ def _kept_texts(source: Source) -> dict[str, str]:
     """Collect what a run tells, and what a file already says."""
     known = source.subject.settings
     told = {} if known is None else _training_texts(source, known)
-    kept = {
-        name: text for name, text in source.contents.header.items() if name.startswith(_KEPT)
-    }
+    kept = {name: text for name, text in source.contents.header.items() if name.startswith(_KEPT)}
     kept.pop(DECOMPOSITIONS_KEY, None)
     kept.pop("rasengan.target", None)
     return {**_general_texts(source), **told, **kept}

@@ -6,6 +6,7 @@ unrounded row over that, so that a magnitude that was not moved is again its row
 
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -16,6 +17,8 @@ from rasengan_xl.adapters.contents import AdapterContents
 from rasengan_xl.runs.records import StageProgress
 from rasengan_xl.sdxl.quantization import round_to_nf4
 
+_norms: Any = torch.linalg.vector_norm  # carries no full types
+_TINY = torch.finfo(torch.float32).tiny
 RESCALE = "rescale magnitudes"
 """The stage of the work."""
 
@@ -70,6 +73,6 @@ def rescale_magnitudes(
 
 def norm_ratio(weight: Weight) -> Float[Tensor, " out"]:
     """Return each row's norm over that of its NF4 form; 1 for a row of zeros."""
-    rows = weight.float().flatten(1).norm(dim=1)
-    rounded = round_to_nf4(weight).flatten(1).norm(dim=1)
-    return torch.where(rounded > 0, rows / rounded.clamp(min=torch.finfo(rounded.dtype).tiny), 1.0)
+    rows: Tensor = _norms(weight.float().flatten(1), dim=1)
+    rounded: Tensor = _norms(round_to_nf4(weight).flatten(1), dim=1)
+    return torch.where(rounded > 0, rows / rounded.clamp(min=_TINY), 1.0)
