@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from rasengan_xl.adapters.changes import Weight
 from rasengan_xl.errors import OutputError
@@ -14,7 +16,12 @@ Evaluate = Callable[[Weight], Weight]
 """From a layer's base weight in float32 to what a program adds to it at strength 1."""
 
 
-norms: Any = torch.linalg.vector_norm  # carries no full types
+_linalg: Any = torch.linalg  # its functions carry no full types
+
+
+def row_norms(matrix: Float[Tensor, "rows columns"]) -> Float[Tensor, " rows"]:
+    """Return the norm of each row."""
+    return _linalg.vector_norm(matrix, dim=1)
 
 
 def group_by_layer(

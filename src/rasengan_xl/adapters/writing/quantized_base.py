@@ -6,18 +6,17 @@ unrounded row over that, so that a magnitude that was not moved is again its row
 
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from rasengan_xl.adapters.changes import Change, Decomposed, Weight
+from rasengan_xl.adapters.consumers.evaluation import row_norms
 from rasengan_xl.adapters.contents import AdapterContents
 from rasengan_xl.runs.records import StageProgress
 from rasengan_xl.sdxl.quantization import round_to_nf4
 
-_norms: Any = torch.linalg.vector_norm  # carries no full types
 _TINY = torch.finfo(torch.float32).tiny
 RESCALE = "rescale magnitudes"
 """The stage of the work."""
@@ -73,6 +72,6 @@ def rescale_magnitudes(
 
 def norm_ratio(weight: Weight) -> Float[Tensor, " out"]:
     """Return each row's norm over that of its NF4 form; 1 for a row of zeros."""
-    rows: Tensor = _norms(weight.float().flatten(1), dim=1)
-    rounded: Tensor = _norms(round_to_nf4(weight).flatten(1), dim=1)
+    rows = row_norms(weight.float().flatten(1))
+    rounded = row_norms(round_to_nf4(weight).flatten(1))
     return torch.where(rounded > 0, rows / rounded.clamp(min=_TINY), 1.0)
