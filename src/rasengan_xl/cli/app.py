@@ -12,9 +12,11 @@ from typing import Annotated
 
 import typer
 
+from rasengan_xl.cli.generating import generate
 from rasengan_xl.cli.quiet import quieten_imports
 from rasengan_xl.config.command_line import write_command
 from rasengan_xl.errors import RasenganError, SharedError
+from rasengan_xl.loading import loading
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -70,10 +72,11 @@ def compare(
     track: Trackers = None,
 ) -> None:
     """Train every arm under identical conditions, then write report.html."""
-    from rasengan_xl.cli.comparing import show_comparison
-    from rasengan_xl.cli.planning import Request, show_plan
-    from rasengan_xl.config.comparison import load_comparison
-    from rasengan_xl.trackers.opening import check_trackers
+    with loading():
+        from rasengan_xl.cli.comparing import show_comparison
+        from rasengan_xl.cli.planning import Request, show_plan
+        from rasengan_xl.config.comparison import load_comparison
+        from rasengan_xl.trackers.opening import check_trackers
 
     settings = load_comparison(name, overrides or ())
     request = Request(
@@ -95,17 +98,21 @@ def train(
     overrides: Overrides = None,
     out: Annotated[Path | None, typer.Option(help="The run's folder [runs/RECIPE].")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")] = False,
+    samples: Annotated[
+        int, typer.Option(min=0, help="Held-out captions to draw for the run's card; 0: none.")
+    ] = 2,
     track: Trackers = None,
 ) -> None:
     """Train one adapter."""
-    from rasengan_xl.cli.verbs import show_training
+    with loading():
+        from rasengan_xl.cli.verbs import show_training
     from rasengan_xl.config.recipe import load_recipe
     from rasengan_xl.trackers.opening import check_trackers
 
     with _first_of_this_machine_speaking():
         settings, trackers = load_recipe(recipe, overrides or ()), check_trackers(track or ())
     folder = out or Path("runs") / Path(recipe).stem
-    show_training(settings, folder, resume=resume, trackers=trackers)
+    show_training(settings, folder, resume=resume, samples=samples, trackers=trackers)
 
 
 @contextmanager
@@ -119,46 +126,40 @@ def _first_of_this_machine_speaking() -> Generator[None]:
         raise SharedError(str(mistake)) from mistake
 
 
+app.command()(generate)
+
+
 @app.command()
-def generate(
-    adapter: Annotated[Path, typer.Argument(metavar="RUN|ADAPTER", help="A run's folder or file.")],
-    prompt: Annotated[list[str], typer.Option(help="What to draw; may be given several times.")],
-    seed: Annotated[list[int] | None, typer.Option(help="Fixes the first noise [0].")] = None,
-    negative_prompt: Annotated[str | None, typer.Option(help="What not to draw.")] = None,
-    steps: Annotated[int, typer.Option(help="Sampler steps.")] = 30,
-    guidance: Annotated[float, typer.Option(help="Scale of classifier-free guidance.")] = 5.0,
-    size: Annotated[int | None, typer.Option(help="Side in pixels [as trained].")] = None,
-    base: Annotated[str | None, typer.Option(help="Base model, if not the run's own.")] = None,
-    out: Annotated[Path, typer.Option(help="Folder for the pictures.")] = Path("pictures"),
-    vae_slicing: Annotated[bool, typer.Option("--vae-slicing", help="Less memory.")] = False,
-    vae_tiling: Annotated[bool, typer.Option("--vae-tiling", help="Less memory still.")] = False,
-    attention_slicing: Annotated[
-        bool, typer.Option("--attention-slicing", help="Less memory, slower.")
+def share(
+    run: Annotated[Path, typer.Argument(help="The run's folder.")],
+    to: Annotated[str, typer.Option(metavar="OWNER/NAME", help="Repository on the hub.")],
+    private: Annotated[bool, typer.Option("--private", help="For its owner only.")] = False,
+    licence: Annotated[
+        str | None,
+        typer.Option("--license", help="Of the adapter, as the hub calls it [the base's]."),
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Agree beforehand.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be uploaded, and stop.")
     ] = False,
-    offload: Annotated[
-        bool, typer.Option("--offload", help="Parts wait in main memory until needed.")
+    anyway: Annotated[
+        bool, typer.Option("--anyway", help="Even if it was broken off or failed verification.")
     ] = False,
 ) -> None:
-    """Draw base beside adapted."""
-    from rasengan_xl.cli.verbs import show_pairs
-    from rasengan_xl.config.requests import picture_settings
-    from rasengan_xl.generation.pipeline import MemorySavings
+    """Upload card, adapter and samples to the hub, after you have agreed."""
+    from rasengan_xl.cli.sharing import Sharing, show_sharing
 
-    pictures = picture_settings(
-        prompts=tuple(prompt),
-        seeds=tuple(seed or (0,)),
-        negative_prompt=negative_prompt,
-        sampler_steps=steps,
-        guidance=guidance,
-        size=size,
+    show_sharing(
+        Sharing(
+            path=run,
+            repo_id=to,
+            private=private,
+            licence=licence,
+            anyway=anyway,
+            agreed=yes,
+            dry_run=dry_run,
+        )
     )
-    savings = MemorySavings(
-        vae_slicing=vae_slicing,
-        vae_tiling=vae_tiling,
-        attention_slicing=attention_slicing,
-        offload=offload,
-    )
-    show_pairs(adapter, base, pictures, out, savings)
 
 
 @app.command()
@@ -241,7 +242,8 @@ def report(
     ] = False,
 ) -> None:
     """Rebuild the page from the numbers; put several comparisons on one."""
-    from rasengan_xl.cli.comparing import serve_report, show_report
+    with loading():
+        from rasengan_xl.cli.comparing import serve_report, show_report
 
     if serve:
         serve_report(folders, out)
