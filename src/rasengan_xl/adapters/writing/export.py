@@ -163,10 +163,11 @@ def _notes(
     if not approximated or resized:
         return ()
     kind = "DoRA" if contents.is_decomposed else contents.form
+    unknown = f"{target.name} does not compute this kind of DoRA; " if target.is_version else ""
     exact = "--to merged"
-    if contents.is_decomposed and target.consumer in ("comfyui", "kohya"):
+    if contents.is_decomposed and not unknown and target.consumer in ("comfyui", "kohya"):
         exact = f"--target with the version of {target.consumer}, or {exact}"
     return (
-        f"{kind} is written as plain LoRA, which every version of {target.consumer} reads alike, "
-        f"but is not all of it; exact: {exact}; nearer: a smaller --residual",
+        f"{unknown}{kind} is written as plain LoRA, which every version of {target.consumer} "
+        f"reads alike, but is not all of it; exact: {exact}; nearer: a smaller --residual",
     )

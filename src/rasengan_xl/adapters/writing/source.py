@@ -25,6 +25,8 @@ class Source:
     contents: AdapterContents
     stored: StoredWeights | None
     """Weights of the base, if it is here."""
+    folder: RunFolder
+    """Of the run that the adapter is from, if it is a run's."""
     dataset: DatasetFacts | None
     """What the run saw, if the adapter is a run's."""
     summary: RunSummary | None
@@ -48,8 +50,15 @@ class Source:
     @property
     def title(self) -> str:
         """What people call it: the run, or the file if it is no run's."""
-        file = self.subject.file
-        return file.resolve().parent.name if self.subject.settings else file.stem
+        return self.folder.path.name if self.subject.settings else self.subject.file.stem
+
+    @property
+    def steps(self) -> int | None:
+        """How many optimizer steps it was trained, if that is known."""
+        if self.summary is None:
+            return None
+        is_best = self.subject.file.resolve() == self.folder.best_adapter_file.resolve()
+        return self.summary.best.step if is_best and self.summary.best else self.summary.steps
 
     @property
     def date(self) -> str:
@@ -91,14 +100,15 @@ def find_source(path: Path, base: str | None) -> Source:
         ModelError: The base that is named cannot be had.
     """
     subject = find_subject(path, base)
-    folder = RunFolder(subject.file.parent)
+    folder = RunFolder(subject.file.resolve().parent)
     if not folder.is_begun:  # the best of a run lies one folder further in
-        folder = RunFolder(subject.file.resolve().parent.parent)
+        folder = RunFolder(folder.path.parent)
     known = subject.settings is not None
     return Source(
         subject=subject,
         contents=read_adapter(subject.file, subject.layers),
         stored=None if subject.model is None else StoredWeights(subject.model),
+        folder=folder,
         dataset=read_if_sound(DatasetFacts, folder.dataset_file) if known else None,
         summary=read_if_sound(RunSummary, folder.summary_file) if known else None,
     )
