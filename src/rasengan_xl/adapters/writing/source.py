@@ -11,7 +11,7 @@ from rasengan_xl.adapters.reading.any_form import read_adapter
 from rasengan_xl.adapters.verification.subject import Subject, find_subject
 from rasengan_xl.adapters.writing.conversion import Base
 from rasengan_xl.errors import AdapterError
-from rasengan_xl.runs.folder import RunFolder, read_if_sound
+from rasengan_xl.runs.folder import Kind, RunFolder, read_record
 from rasengan_xl.runs.records import DatasetFacts, RunSummary
 from rasengan_xl.sdxl.model_folder import ModelFolder
 from rasengan_xl.sdxl.stored_weights import StoredWeights
@@ -109,6 +109,11 @@ def find_source(path: Path, base: str | None) -> Source:
         contents=read_adapter(subject.file, subject.layers),
         stored=None if subject.model is None else StoredWeights(subject.model),
         folder=folder,
-        dataset=read_if_sound(DatasetFacts, folder.dataset_file) if known else None,
-        summary=read_if_sound(RunSummary, folder.summary_file) if known else None,
+        dataset=_read(DatasetFacts, folder.dataset_file) if known else None,
+        summary=_read(RunSummary, folder.summary_file) if known else None,
     )
+
+
+def _read(kind: type[Kind], file: Path) -> Kind | None:
+    """Read a record of a run that may not have come so far."""
+    return read_record(kind, file) if file.exists() else None
