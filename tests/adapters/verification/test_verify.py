@@ -84,7 +84,7 @@ def halve_precision(tensors):
     [
         (zero_all, "weight change", "zero on every layer"),
         (zero_all, "output changed", "the same as without"),
-        (put_nan, "finite", f"1 weight: {FIRST[:60]}"),
+        (put_nan, "finite", "1 weight: unet.down_blocks.1.attentions.0"),
         (put_nan, "keys", "NaN"),
         (add_a_stranger, "keys", "nowhere"),
         (drop_a_factor, "keys", FIRST.removeprefix("unet.")),
@@ -265,6 +265,15 @@ def test_a_run_whose_base_is_not_here_says_how_to_name_one(copy_run):
 def test_a_base_that_is_named_and_not_there_is_refused(runs):
     with pytest.raises(ModelError, match="nowhere"):
         verify(runs["lora"], "./nowhere")
+
+
+def test_a_checkpoint_is_refused_and_the_run_named(copy_run):
+    run = copy_run()
+    checkpoint = run.folder.checkpoint_file(4)
+    checkpoint.parent.mkdir()
+    checkpoint.write_bytes(run.folder.adapter_file.read_bytes())
+    with pytest.raises(AdapterError, match="is a checkpoint.*copy"):
+        verify(checkpoint)
 
 
 def test_a_file_that_is_no_adapter_is_refused(tmp_path):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from rasengan_xl.adapters.files import find_adapter
 from rasengan_xl.config.settings import RunSettings
-from rasengan_xl.errors import ModelError
+from rasengan_xl.errors import AdapterError, ModelError
 from rasengan_xl.runs.folder import RunFolder, read_record
 from rasengan_xl.runs.records import ModelFacts
 from rasengan_xl.runs.verification import Verification
@@ -43,6 +43,7 @@ def find_subject(path: Path, base: str | None) -> Subject:
         AdapterError: There is no adapter there.
         ModelError: The base that is named cannot be had.
     """
+    _refuse_checkpoint(path)
     file = find_adapter(path)
     folder = _find_run(file)
     begun = folder.read_settings() if folder.is_begun else None
@@ -67,6 +68,15 @@ def find_subject(path: Path, base: str | None) -> Subject:
         trained_on=trained_on,
         verified=_read_verification(file, folder),
     )
+
+
+def _refuse_checkpoint(path: Path) -> None:
+    folder = RunFolder(path.resolve().parent.parent)
+    if path.resolve() in folder.checkpoints().values():
+        raise AdapterError(
+            f"{path}: is a checkpoint, with all that training needs to go on; name the run's "
+            f"folder, {folder.path.name}, to verify the adapter that it gave out last"
+        )
 
 
 def _find_own_base(
