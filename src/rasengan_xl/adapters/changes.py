@@ -7,7 +7,7 @@ weight.
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from jaxtyping import Float
@@ -21,7 +21,7 @@ Weight = Float[Tensor, "out in *kernel"]
 class LowRank:
     """LoRA (arXiv:2106.09685, section 4.1); of a convolution also with a core, as LoCon."""
 
-    down: Float[Tensor, "rank in *kernel"]
+    down: Float[Tensor, "rank in *width"]
     up: Float[Tensor, "out rank *ones"]
     mid: Float[Tensor, "rank rank *kernel"] | None = None
     """Core of a Tucker decomposition; `down` then has no kernel (arXiv:2309.14859, section 3)."""
@@ -148,7 +148,8 @@ class Decomposed:
     """
 
     direction: Difference
-    magnitude: Float[Tensor, " channel"]
+    magnitude: Float[Tensor, "*channel"]
+    """One number for each, in whatever shape the file has them."""
     axis: Literal["output", "input"] = "output"
     """Whether each row of the weight, or each column, has its own magnitude."""
     norm_of: Literal["changed", "base"] = "changed"
@@ -172,8 +173,8 @@ class Decomposed:
             weight = weight + self.direction.difference(weight.shape, weight.device)
         kept = 0 if self.axis == "output" else 1
         others = [axis for axis in range(weight.dim()) if axis != kept]
-        measure: Any = torch.linalg.vector_norm  # carries no full types
-        norm: Tensor = measure(weight, dim=others, keepdim=True) + self.epsilon
+        norm: Tensor = cast("Any", torch.linalg).vector_norm(weight, dim=others, keepdim=True)
+        norm = norm + self.epsilon
         return _as_float(self.magnitude, weight.device).reshape(norm.shape) / norm
 
 
