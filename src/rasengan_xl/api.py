@@ -8,11 +8,12 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
+from rasengan_xl.adapters.start_file import settle_start
 from rasengan_xl.comparison.execute import run_comparison
 from rasengan_xl.comparison.result import RESULT_FILE, Comparison
 from rasengan_xl.config.command_line import write_command
 from rasengan_xl.config.comparison import load_comparison
-from rasengan_xl.config.recipe import load_recipe
+from rasengan_xl.config.recipe import load_recipe, overridden_keys, write_override
 from rasengan_xl.config.requests import picture_settings
 from rasengan_xl.generation.pairs import DrawnPair, draw_pairs, find_ground
 from rasengan_xl.generation.pipeline import MemorySavings
@@ -49,7 +50,12 @@ def compare(
 
 
 def train(
-    recipe: str, overrides: Sequence[str] = (), *, out: Path, resume: bool = False
+    recipe: str,
+    overrides: Sequence[str] = (),
+    *,
+    out: Path,
+    resume: bool = False,
+    start_from: Path | None = None,
 ) -> RunSummary:
     """Train one adapter into the folder `out`.
 
@@ -58,9 +64,14 @@ def train(
         overrides: `dotted.key=value` items.
         out: The run's folder.
         resume: Continue the run that the folder holds.
+        start_from: A run's folder or an adapter's file to go on from; absent: a fresh adapter.
     """
     folder = RunFolder(out)
-    work = run_training(load_recipe(recipe, overrides), folder, resume=resume)
+    items = list(overrides)
+    if start_from is not None:
+        items.append(write_override("adapter.start_from", str(start_from)))
+    settings = settle_start(load_recipe(recipe, items), overridden_keys(items))
+    work = run_training(settings, folder, resume=resume)
     for record in stop_on_interrupt(work):
         if isinstance(record, StageProgress) and record.note:
             warnings.warn(record.note, stacklevel=2)

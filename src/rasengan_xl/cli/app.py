@@ -95,15 +95,21 @@ def train(
     overrides: Overrides = None,
     out: Annotated[Path | None, typer.Option(help="The run's folder [runs/RECIPE].")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")] = False,
+    start_from: Annotated[
+        Path | None,
+        typer.Option(
+            "--from", metavar="RUN|ADAPTER", help="Go on from this adapter, of any trainer."
+        ),
+    ] = None,
     track: Trackers = None,
 ) -> None:
     """Train one adapter."""
-    from rasengan_xl.cli.verbs import show_training
-    from rasengan_xl.config.recipe import load_recipe
+    from rasengan_xl.cli.verbs import settle_recipe, show_training
     from rasengan_xl.trackers.opening import check_trackers
 
     with _first_of_this_machine_speaking():
-        settings, trackers = load_recipe(recipe, overrides or ()), check_trackers(track or ())
+        trackers = check_trackers(track or ())
+        settings = settle_recipe(recipe, overrides or (), start_from)
     folder = out or Path("runs") / Path(recipe).stem
     show_training(settings, folder, resume=resume, trackers=trackers)
 

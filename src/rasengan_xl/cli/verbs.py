@@ -10,6 +10,7 @@ from rich.table import Table
 from rasengan_xl.cli.console import console, follow, progress_board
 from rasengan_xl.cli.quiet import quieten_progress_bars
 from rasengan_xl.config.comparison_settings import PictureSettings
+from rasengan_xl.config.recipe import load_recipe, overridden_keys, write_override
 from rasengan_xl.config.settings import RunSettings
 from rasengan_xl.config.shipped import (
     comparison_names,
@@ -21,6 +22,19 @@ from rasengan_xl.runs.folder import RunFolder
 
 if TYPE_CHECKING:
     from rasengan_xl.trackers.opening import TrackerKind
+
+
+def settle_recipe(recipe: str, overrides: Sequence[str], start_from: Path | None) -> RunSettings:
+    """Read a recipe; if it starts from an adapter, in that one's shape."""
+    items = list(overrides)
+    if start_from is not None:
+        items.append(write_override("adapter.start_from", str(start_from)))
+    settings = load_recipe(recipe, items)
+    if settings.adapter.start_from is None:
+        return settings
+    from rasengan_xl.adapters.start_file import settle_start
+
+    return settle_start(settings, overridden_keys(items))
 
 
 def show_training(

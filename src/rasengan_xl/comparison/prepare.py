@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from rasengan_xl.adapters.attach import attach_adapter, check_targets
+from rasengan_xl.adapters.attach import attach_adapter
 from rasengan_xl.adapters.inventory import count_parameters, count_trainable_parameters
 from rasengan_xl.adapters.matching import refuse_unmatched
 from rasengan_xl.comparison.facts import ArmFacts, PreparedFacts
@@ -71,7 +71,6 @@ def _check(settings: RunSettings) -> ArmFacts:
 
 def _count(settings: RunSettings, model: ModelFolder) -> ArmFacts:
     unet = load_unet_shape(model)
-    check_targets(unet, settings.adapter.targets)
     attach_adapter(unet, settings.adapter, settings.seed)
     return ArmFacts(
         trainable_parameters=count_trainable_parameters(unet),

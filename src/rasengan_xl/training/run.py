@@ -4,6 +4,7 @@ from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager
 from functools import partial
 
+from rasengan_xl.adapters.start_file import settle_start
 from rasengan_xl.config.settings import RunSettings
 from rasengan_xl.dataset.encoded import encode_dataset
 from rasengan_xl.errors import UnwritableError
@@ -50,6 +51,7 @@ def _run(
     settings: RunSettings, folder: RunFolder, watch: MemoryWatch, ranks: Ranks, *, resume: bool
 ) -> Generator[Progress]:
     with ranks.together():
+        settings = settle_start(settings)
         footing = find_footing(settings, ranks)
         watch.model, watch.compute = footing.model, footing.compute
         if ranks.is_first and resume:
@@ -88,6 +90,8 @@ def _begin(run: Run, model: ModelFolder, *, resume: bool) -> Iterator[StageProgr
             machine = describe_machine(run.task.compute.device, ranks.count)
             folder.write_origin(machine, run.dataset.facts, base)
     share_state(run.state, folder, ranks)
+    for note in run.notes if not run.state.steps_done else ():
+        yield StageProgress(stage="start", done=1, total=1, note=note)
     for note in notes:
         yield StageProgress(stage="go back", done=1, total=1, note=note)
 
