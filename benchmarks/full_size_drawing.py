@@ -88,6 +88,8 @@ def measure(device: torch.device, precision: str, base: str, arguments: Any) -> 
                 continue  # weights in 4 bits are not changed
             unet = build(device, dtype, base)
             with put_on(unet, kind, how), torch.no_grad():
+                if device.type == "cuda":
+                    torch.cuda.reset_peak_memory_stats()
                 output = run(unet, given, dtype)
                 times = time_passes(partial(run, unet, given, dtype), device, arguments.repeats)
             quarters = statistics.quantiles(times, n=4)
@@ -112,7 +114,6 @@ def build(device: torch.device, dtype: torch.dtype, base: str) -> UNet2DConditio
     torch.manual_seed(0)
     if device.type == "cuda":
         torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats()
     with device:
         unet = build_full_size_unet() if device.type == "cuda" else architecture.build_unet()
     # Stored in 16 bits, as published weights are: float32 then is the same base, computed better.
@@ -254,7 +255,7 @@ def distance(output: Tensor, reference: Tensor) -> float:
 
 
 def peak_gib(device: torch.device) -> float | None:
-    """Return the most memory that was allocated since the UNet was built."""
+    """Return the most memory that was allocated while drawing."""
     if device.type != "cuda":
         return None
     return round(torch.cuda.max_memory_allocated() / 2**30, 3)

@@ -5,7 +5,7 @@ from rasengan_xl import api
 def test_every_exported_name_is_there_and_every_verb_is_exported():
     for name in rasengan_xl.__all__:
         assert getattr(rasengan_xl, name) is not None
-    verbs = {"compare", "generate", "prepare", "train", "write_report"}
+    verbs = {"compare", "generate", "prepare", "train", "verify", "write_report"}
     assert verbs == set(rasengan_xl.__all__) - {"RasenganError"}
     assert all(getattr(rasengan_xl, verb) is getattr(api, verb) for verb in verbs)
 
@@ -24,3 +24,4 @@ def test_a_verb_of_the_api_does_what_the_command_does(settings, tmp_path):
     assert summary.steps == 2
     (pair,) = rasengan_xl.generate(tmp_path / "run", ["a ninja"], out=tmp_path / "pictures")
     assert pair.pair.exists()
+    assert rasengan_xl.verify(tmp_path / "run").passed

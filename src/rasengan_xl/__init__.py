@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Any
 from rasengan_xl.errors import RasenganError
 
 if TYPE_CHECKING:
-    from rasengan_xl.api import compare, generate, prepare, train, write_report
+    from rasengan_xl.api import compare, generate, prepare, train, verify, write_report
 
-__all__ = ["RasenganError", "compare", "generate", "prepare", "train", "write_report"]
+__all__ = ["RasenganError", "compare", "generate", "prepare", "train", "verify", "write_report"]
 
 
 def __getattr__(name: str) -> Any:

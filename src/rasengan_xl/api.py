@@ -1,7 +1,8 @@
 """The verbs of the command line as functions, for notebooks and programs.
 
 Each runs to its end and returns what it made.  To follow the work, iterate what it is built
-on: `run_training`, `run_comparison`, `prepare_dataset` and `draw_pairs` yield as they go.
+on: `run_training`, `run_comparison`, `prepare_dataset`, `draw_pairs` and `verify_adapter` yield
+as they go.
 """
 
 import warnings
@@ -9,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rasengan_xl.adapters.start_file import settle_start
+from rasengan_xl.adapters.verification.verify import verify_adapter
 from rasengan_xl.comparison.execute import run_comparison
 from rasengan_xl.comparison.result import RESULT_FILE, Comparison
 from rasengan_xl.config.command_line import write_command
@@ -22,6 +24,7 @@ from rasengan_xl.preparation.records import AccountSummary
 from rasengan_xl.report.page import write_report
 from rasengan_xl.runs.folder import RunFolder, read_record
 from rasengan_xl.runs.records import RunSummary, StageProgress
+from rasengan_xl.runs.verification import Verification
 from rasengan_xl.sdxl.compute import choose_compute
 from rasengan_xl.sdxl.model_folder import find_model
 from rasengan_xl.training.interruption import stop_on_interrupt
@@ -118,3 +121,18 @@ def prepare(recipe: str, overrides: Sequence[str] = (), *, out: Path) -> Account
             next(work)
         except StopIteration as end:
             return end.value.summary
+
+
+def verify(adapter: Path, base_model: str | None = None) -> Verification:
+    """Prove that an adapter is whole and really applied, or find what is wrong with it.
+
+    Args:
+        adapter: A run's folder or an adapter's file.
+        base_model: What to check it on, if not what the run was trained on.
+    """
+    work = verify_adapter(adapter, base_model)
+    while True:
+        try:
+            next(work)
+        except StopIteration as end:
+            return end.value

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -20,6 +21,7 @@ _REMEDIES = {
     errno.ENOENT: "put its folder back",
     errno.ENOTDIR: "put its folder back",
     errno.EEXIST: "remove what lies in its place",
+    errno.ENOTEMPTY: "remove what lies in its place",
     errno.EISDIR: "remove what lies in its place",
 }
 _CANNOT_SYNC = {errno.EINVAL, errno.ENOTSUP}
@@ -42,18 +44,50 @@ def write_bytes_whole(file: Path, *parts: bytes | memoryview) -> None:
     Raises:
         UnwritableError: It cannot be; the file is as it was, and the draft is gone.
     """
+    with drafted_file(file) as draft:
+        draft.writelines(parts)
+
+
+@contextmanager
+def drafted_file(file: Path) -> Generator[IO[bytes]]:
+    """Open a draft that is brought to the disk and gets the file's name when the block ends.
+
+    Raises:
+        UnwritableError: It cannot be written. After this and any other error in the block, the
+            file is as it was, and the draft is gone.
+    """
     with _explaining(file):
         file.parent.mkdir(parents=True, exist_ok=True)
-        draft = file.with_name(f"{file.name}.{os.getpid()}{DRAFT_SUFFIX}")
+        draft = _draft_of(file)
         try:
             with draft.open("wb") as written:
-                written.writelines(parts)
+                yield written
                 _sync(written)
             draft.replace(file)
         finally:
             with suppress(OSError):  # nothing is there once it has the file's name
                 draft.unlink(missing_ok=True)
         _sync_folder(file.parent)
+
+
+@contextmanager
+def drafted_folder(folder: Path) -> Generator[Path]:
+    """Make an empty draft of a folder, which gets the folder's name when the block ends.
+
+    Raises:
+        UnwritableError: It cannot be made, or something has the folder's name. After this and any
+            other error in the block, the draft is gone with all that is in it.
+    """
+    with _explaining(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        draft = _draft_of(folder)
+        draft.mkdir()
+        try:
+            yield draft
+            draft.rename(folder)
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)  # gone already once it has the name
+        _sync_folder(folder.parent)
 
 
 def append_line(file: Path, line: str) -> None:
@@ -110,6 +144,10 @@ def remove_drafts(folder: Path) -> None:
     """Remove what processes that were killed while writing have left in a folder of ours."""
     for draft in folder.glob(f"*{DRAFT_SUFFIX}"):
         remove_file(draft)
+
+
+def _draft_of(path: Path) -> Path:
+    return path.with_name(f"{path.name}.{os.getpid()}{DRAFT_SUFFIX}")
 
 
 def _drop_unfinished_line(log: IO[bytes]) -> None:

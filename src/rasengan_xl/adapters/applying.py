@@ -20,18 +20,19 @@ class FusedChange:
     """A layer whose weight is replaced by the changed one: as fast as the base itself."""
 
     def __init__(self, layer: nn.Linear | nn.Conv2d) -> None:
-        self._weight = layer.weight
-        self._base = layer.weight.detach().clone()
+        self._layer = layer
+        self._base = layer.weight.detach().to("cpu", copy=True)  # not where memory is scarce
 
     @torch.no_grad()
     def set(self, changes: Sequence[Weighted]) -> None:
         """Mix the changes into the weight, rounding once to the layer's precision."""
-        self._weight.copy_(_mix(self._base, changes))
+        weight = self._layer.weight
+        weight.copy_(_mix(self._base.to(weight.device), changes))
 
     def remove(self) -> None:
         """Give the layer its own weight back, to the bit."""
         with torch.no_grad():
-            self._weight.copy_(self._base)
+            self._layer.weight.copy_(self._base)
 
 
 class AppliedAdapters:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from rasengan_xl.adapters.attach import matches
 from rasengan_xl.adapters.changes import Change, Decomposed, LowRank
 from rasengan_xl.adapters.contents import AdapterContents
+from rasengan_xl.adapters.low_rank import without_core
 from rasengan_xl.config.settings import AdapterSettings, LayerShape
 
 UNET = "unet."
@@ -84,7 +85,7 @@ def factors_of(change: Change, *, decompose: bool) -> LowRank | None:
     """
     if decompose and isinstance(change, Decomposed) and change.axis == "output":
         change = change.direction
-    return change if isinstance(change, LowRank) and change.mid is None else None
+    return without_core(change) if isinstance(change, LowRank) else None
 
 
 def name_targets(

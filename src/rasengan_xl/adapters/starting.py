@@ -19,7 +19,7 @@ from rasengan_xl.adapters.changes import (
     weight_change,
 )
 from rasengan_xl.adapters.contents import AdapterContents
-from rasengan_xl.adapters.factoring import factorise
+from rasengan_xl.adapters.low_rank import Limits, nearest_low_rank
 from rasengan_xl.adapters.start_shape import factors_of, unet_changes
 from rasengan_xl.config.settings import AdapterSettings
 
@@ -64,8 +64,9 @@ def _begin_layer(adapter: Adapter, name: str, change: Change, settings: AdapterS
     factors, begun = factors_of(change, decompose=settings.decompose), _Begun()
     if factors is None or factors.rank != rank:
         whole = weight_change(change, weight)
-        factors, lost = factorise(whole, rank)
-        begun = _Begun(lost=float(lost), whole=_norm(whole).item(), is_turned=True)
+        factors = _filled_up(nearest_low_rank(whole, Limits(rank=rank)), rank)
+        lost = whole - factors.difference(whole.shape, whole.device)
+        begun = _Begun(lost=_norm(lost).item(), whole=_norm(whole).item(), is_turned=True)
     # Exactly 1 where the layer keeps its alpha.
     share = factors.scale / scale
     _set(adapter, f"{name}.lora_A.default.weight", factors.down.float())
@@ -76,6 +77,24 @@ def _begin_layer(adapter: Adapter, name: str, change: Change, settings: AdapterS
     _set(adapter, f"{name}.lora_magnitude_vector.default.weight", magnitude)
     is_own = not isinstance(change, Decomposed) or begun.is_turned or _is_as_trained(change)
     return begun if is_own else _Begun(is_rescaled=True)
+
+
+def _filled_up(factors: LowRank, rank: int) -> LowRank:
+    """Fill factors up to a rank, where a change has less, with zeros that training can fill.
+
+    Only the upper ones are zero: were both, neither would ever have a gradient.
+    """
+    lacking = rank - factors.rank
+    if not lacking:
+        return factors
+    down, up = factors.down, factors.up
+    fresh = down.new_empty(lacking, *down.shape[1:])
+    nn.init.kaiming_uniform_(fresh, a=math.sqrt(5))  # as PEFT does
+    return LowRank(
+        down=torch.cat([down, fresh]),
+        up=torch.cat([up, up.new_zeros(up.shape[0], lacking, *up.shape[2:])], dim=1),
+        alpha=factors.scale * rank,
+    )
 
 
 def _rank_and_scale(layer: str, settings: AdapterSettings) -> tuple[int, float]:

@@ -168,6 +168,25 @@ def generate(
 
 
 @app.command()
+def verify(
+    adapter: Annotated[Path, typer.Argument(metavar="RUN|ADAPTER", help="A run's folder or file.")],
+    base: Annotated[
+        str | None, typer.Option(help="Base model [the run's own, if it is here].")
+    ] = None,
+    layers: Annotated[
+        bool, typer.Option("--layers", help="Show each layer, not only the blocks.")
+    ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON document, and nothing else.")
+    ] = False,
+) -> None:
+    """Prove that an adapter is whole and really applied; exit status 1 if a check fails."""
+    from rasengan_xl.cli.verifying import show_verification
+
+    show_verification(adapter, base, each_layer=layers, as_json=as_json)
+
+
+@app.command()
 def report(
     folders: Annotated[list[Path], typer.Argument(help="Folders of comparisons.")],
     out: Annotated[

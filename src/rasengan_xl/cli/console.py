@@ -120,10 +120,12 @@ class LineBoard:
 
 
 @contextmanager
-def progress_board(*, shown: bool = True) -> Generator[ProgressBoard | LineBoard]:
+def progress_board(
+    *, shown: bool = True, where: Console = console
+) -> Generator[ProgressBoard | LineBoard]:
     """Show progress while the work in the block goes on, or keep silent."""
-    if not shown or not console.is_terminal:
-        yield LineBoard(console if shown else Console(quiet=True))
+    if not shown or not where.is_terminal:
+        yield LineBoard(where if shown else Console(quiet=True))
         return
     columns = (
         TextColumn("{task.description}", markup=False),
@@ -132,7 +134,7 @@ def progress_board(*, shown: bool = True) -> Generator[ProgressBoard | LineBoard
         TimeRemainingColumn(compact=True, elapsed_when_finished=True),
         TextColumn("{task.fields[detail]}", markup=False),
     )
-    with Progress(*columns, console=console) as progress:
+    with Progress(*columns, console=where) as progress:
         yield ProgressBoard(progress)
 
 

@@ -58,6 +58,7 @@ class RunFolder:
         self.best_file = path / "best" / "best.json"
         self.summary_file = path / "summary.json"
         self.diverged_file = path / "diverged.json"
+        self.verification_file = path / "verification.json"
 
     @property
     def has_origin(self) -> bool:

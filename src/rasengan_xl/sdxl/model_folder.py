@@ -80,9 +80,28 @@ def find_model(base_model: str, revision: str | None = None) -> ModelFolder:
     return model
 
 
+def find_model_at_hand(base_model: str, revision: str | None = None) -> ModelFolder | None:
+    """Find a base model as `find_model` does, but without asking the network.
+
+    Returns:
+        The model; None if it is one of the hub's that does not lie here at this full commit.
+
+    Raises:
+        ModelError: It is a folder, and missing, incomplete, or not an SDXL.
+    """
+    if base_model != "mini" and HUB_ID.match(base_model) and not Path(base_model).exists():
+        return _find_downloaded(base_model, revision)
+    return find_model(base_model, revision)
+
+
 def read_model_index(model: ModelFolder) -> dict[str, Any]:
     """Read which classes a model is made of."""
     return _read_json(model, "model_index.json")
+
+
+def read_scheduler_config(model: ModelFolder) -> dict[str, Any]:
+    """Read how a model's scheduler is set."""
+    return _read_json(model, "scheduler/scheduler_config.json")
 
 
 def choose_files(names: Sequence[str]) -> list[str]:

@@ -2,6 +2,7 @@
 
 import json
 import mmap
+import re
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -23,6 +24,9 @@ _INDEX_SUFFIX = ".safetensors.index"
 _TEXT_MODEL = "text_model."
 _UNWRAPPED = ("embeddings.", "encoder.", "final_layer_norm.")
 """What transformers >= 5.6 leaves the wrapper `text_model` out of, which all other files have."""
+_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
+_OLD_ATTENTION = re.compile(r"(\.attentions\.0)\.(query|key|value|proj_attn)\.")
+"""Of a VAE, before diffusers 0.15."""
 _TYPES = {
     "F64": torch.float64,
     "F32": torch.float32,
@@ -125,8 +129,7 @@ class StoredWeights:
                 raise ModelError(
                     f"{file}: {key} is of type {value['dtype']}; give a base model in 16 or 32 bits"
                 )
-            name = f"{part}.{_published(key) if part in TEXT_ENCODERS else key}"
-            self._stored[name] = StoredTensor(
+            self._stored[f"{part}.{_published(part, key)}"] = StoredTensor(
                 file=file,
                 begin=begin + value["data_offsets"][0],
                 shape=tuple(value["shape"]),
@@ -134,8 +137,13 @@ class StoredWeights:
             )
 
 
-def _published(name: str) -> str:
-    return f"{_TEXT_MODEL}{name}" if name.startswith(_UNWRAPPED) else name
+def _published(part: str, name: str) -> str:
+    """Return what a parameter is called in most files, whichever version wrote this one."""
+    if part in TEXT_ENCODERS:
+        return f"{_TEXT_MODEL}{name}" if name.startswith(_UNWRAPPED) else name
+    if part == "vae":
+        return _OLD_ATTENTION.sub(lambda found: f"{found[1]}.{_ATTENTION[found[2]]}.", name)
+    return name
 
 
 def _weight_files(model: ModelFolder, part: str) -> list[Path]:

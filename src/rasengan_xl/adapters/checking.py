@@ -1,0 +1,128 @@
+"""How far what a program makes of a file is from the weight change that was trained."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from rasengan_xl.adapters.changes import Decomposed, LowRank, Weight
+from rasengan_xl.adapters.consumers.a1111 import a1111_changes
+from rasengan_xl.adapters.consumers.comfyui import comfyui_changes
+from rasengan_xl.adapters.consumers.evaluation import Evaluate
+from rasengan_xl.adapters.consumers.kohya import kohya_changes
+from rasengan_xl.adapters.consumers.peft import peft_changes
+from rasengan_xl.adapters.consumers.targets import Target
+from rasengan_xl.adapters.low_rank import relative_distance
+from rasengan_xl.adapters.writing.plain import Expressed
+from rasengan_xl.errors import OutputError
+from rasengan_xl.sdxl.layers import ModelLayers
+
+FLOAT32_TOLERANCE = 1e-5
+"""Largest deviation, relative to a layer's change, of a file in float32 that holds it exactly."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deviation:
+    """By how much a layer's change in a program differs from the trained one."""
+
+    layer: str
+    relative: float
+    """Frobenius norm of the difference, relative to that of the trained change."""
+    largest: float
+    """Of all elements, absolute."""
+    allowed: float
+    """Most that `relative` may be."""
+
+
+def read_as(target: Target, file: Path, layers: ModelLayers) -> Mapping[str, Evaluate]:
+    """Read a file by the rules of the program it was written for.
+
+    Raises:
+        OutputError: A tensor would be passed over.
+    """
+    match target.consumer:
+        case "diffusers":
+            return peft_changes(file, layers)
+        case "kohya":
+            return kohya_changes(file, layers, decomposed=bool(target.decompositions))
+        case "comfyui":
+            changed = any(
+                of.axis == "output" and of.norm_of == "changed" for of in target.decompositions
+            )
+            return comfyui_changes(file, layers, output_norm_of_changed=changed)
+        case "a1111":
+            return a1111_changes(file, layers)
+
+
+def measure(
+    layer: str, evaluate: Evaluate, weight: Weight, trained: Weight, allowed: float
+) -> Deviation:
+    """Compare one layer.
+
+    Args:
+        layer: Its name.
+        evaluate: What the program makes of the file.
+        weight: Of the base.
+        trained: The change that was trained.
+        allowed: Largest relative deviation.
+    """
+    found = evaluate(weight.double())
+    return Deviation(
+        layer=layer,
+        relative=relative_distance(found, trained.double()),
+        largest=(found - trained).abs().max().item(),
+        allowed=allowed,
+    )
+
+
+def refuse_deviation(target: Target, deviations: list[Deviation], file: Path) -> None:
+    """Refuse a file that a program would make something else of.
+
+    Raises:
+        OutputError: A layer deviates by more than it may; or is not a number.
+    """
+    beyond = [each for each in deviations if not each.relative <= each.allowed]
+    if beyond:
+        worst = max(beyond, key=lambda each: each.relative / each.allowed)
+        raise OutputError(
+            f"{file}: not written, since {target.name} would make something else of it: "
+            f"{len(beyond)} of {len(deviations)} layers, most {worst.layer}, by "
+            f"{worst.relative:.2g} of its trained change where {worst.allowed:.2g} is rounding; "
+            "export with --dtype fp32, or --to merged"
+        )
+
+
+def rounding_allowance(
+    expressed: Expressed, gain: float, trained: Weight, weight: Weight, dtype: torch.dtype
+) -> float:
+    """Bound what rounding the tensors of a file can do, relative to a layer's change.
+
+    Each element of a factor is off by a share u of itself, so B A by at most 2 u |B| |A|; a
+    magnitude in float32 moves its row of the whole weight.
+
+    Args:
+        expressed: The change, before it was rounded.
+        gain: Largest gain of a DoRA, else 1.
+        trained: The trained change.
+        weight: Of the base.
+        dtype: Precision of the factors.
+    """
+    norm = trained.norm().item()
+    if not norm:
+        return 0.0
+    factors = expressed.direction if isinstance(expressed, Decomposed) else expressed
+    assert isinstance(factors, LowRank)
+    unit = torch.finfo(dtype).eps / 2
+    spread = abs(factors.scale) * (_magnitude(factors.up) @ _magnitude(factors.down)).norm().item()
+    if not isinstance(expressed, Decomposed):
+        return FLOAT32_TOLERANCE + 2.1 * unit * spread / norm
+    of_magnitudes = torch.finfo(torch.float32).eps * weight.norm().item() / norm
+    # Twice: the direction's change moves the norm that it is divided by, too.
+    return FLOAT32_TOLERANCE + of_magnitudes + 4.2 * unit * gain * spread / norm
+
+
+def _magnitude(factor: Tensor) -> Tensor:
+    return factor.float().flatten(1).abs()
+

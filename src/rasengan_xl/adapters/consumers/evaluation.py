@@ -1,0 +1,34 @@
+"""What the consumers' formulas have in common: layers from names, and nothing left over."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from rasengan_xl.adapters.changes import Weight
+from rasengan_xl.errors import OutputError
+from rasengan_xl.tensor_file import tensor_names
+
+Evaluate = Callable[[Weight], Weight]
+"""From a layer's base weight in float32 to what a program adds to it at strength 1."""
+
+
+def group_by_layer(
+    file: Path, named: Mapping[str, str], endings: Sequence[str]
+) -> dict[str, dict[str, str]]:
+    """Find what a file holds for each layer: by ending, the tensor's name.
+
+    Args:
+        file: The file.
+        named: Our names of layers, by a consumer's.
+        endings: What a consumer looks for behind a layer's name.
+
+    Raises:
+        OutputError: A tensor would be passed over.
+    """
+    grouped: dict[str, dict[str, str]] = {}
+    for name in tensor_names(file):
+        ending = next((end for end in endings if name.endswith(f".{end}")), None)
+        layer = named.get(name.removesuffix(f".{ending}")) if ending else None
+        if ending is None or layer is None:
+            raise OutputError(f"{file}: {name} would be passed over by the program it is for")
+        grouped.setdefault(layer, {})[ending] = name
+    return grouped

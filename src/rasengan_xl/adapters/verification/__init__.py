@@ -1,0 +1,1 @@
+"""Prove that an adapter is whole, and that it is really applied."""

@@ -1,0 +1,143 @@
+"""Whether an adapter shows in what its base computes, and leaves no trace when taken off."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+from diffusers.pipelines.stable_diffusion_xl.pipeline_stable_diffusion_xl import (
+    StableDiffusionXLPipeline,
+)
+from torch import Tensor, nn
+
+from rasengan_xl.adapters.applying import applied
+from rasengan_xl.adapters.contents import AdapterContents
+from rasengan_xl.adapters.verification.outcomes import not_checked, outcome
+from rasengan_xl.adapters.verification.probe import compare_outputs, text_outputs, unet_output
+from rasengan_xl.config.settings import ComputeSettings
+from rasengan_xl.runs.verification import Check
+from rasengan_xl.sdxl.components import load_text_encoders, load_unet
+from rasengan_xl.sdxl.compute import Compute, choose_compute
+from rasengan_xl.sdxl.model_folder import TEXT_ENCODERS, ModelFolder
+
+ROUNDING = 1e-6
+"""Share of an output that arithmetic in float32 leaves uncertain."""
+TOLERANCE = 0.01
+"""Of what the adapter changes: how far two programs that apply it may be apart.  Half the
+strength, or DoRA's magnitudes left out, would be apart by tens of percent."""
+
+
+def check_text_outputs(model: ModelFolder, contents: AdapterContents) -> list[Check]:
+    """Check the text encoders with and without the adapter; nothing if it leaves them alone."""
+    if not contents.changes_text:
+        return []
+    encoders = load_text_encoders(model, Compute(_find_device(), torch.float32))
+    parts: dict[str, nn.Module] = dict(zip(TEXT_ENCODERS, encoders, strict=True))
+
+    def read() -> Tensor:
+        return torch.cat([states.flatten() for states in text_outputs(encoders)])
+
+    ours = _only(contents, TEXT_ENCODERS)
+    return _compare(parts, ours, read, "text")[0]
+
+
+def check_unet_outputs(model: ModelFolder, contents: AdapterContents) -> list[Check]:
+    """Check the UNet with the adapter, without it, and with it as plain diffusers loads it."""
+    ours = _only(contents, ("unet",))
+    if not ours.changes:
+        return [not_checked("output changed", "the UNet is left as it is")]
+    device = _find_device()
+    # In 16 bits on its way to a GPU, so that it takes no more of the main memory than needed.
+    loaded = torch.float32 if device.type == "cpu" else torch.float16
+    unet = load_unet(model, Compute(device, loaded), "full").float()
+    checks, base, with_ours = _compare({"unet": unet}, ours, lambda: unet_output(unet), "")
+    return [*checks, _check_diffusers(unet, contents, base, with_ours)]
+
+
+def _compare(
+    parts: Mapping[str, nn.Module],
+    contents: AdapterContents,
+    compute: Callable[[], Tensor],
+    what: str,
+) -> tuple[list[Check], Tensor, Tensor]:
+    base = compute()
+    with applied(parts, [contents], [1.0], fuse=False):
+        adapted = compute()
+    again = compute()
+    named = f"{what} output".strip()
+    effect, left = compare_outputs(base, adapted), compare_outputs(base, again)
+    faint = effect.share <= ROUNDING
+    return (
+        [
+            outcome(
+                f"{named} changed",
+                "with the adapter the base computes the same as without" if faint else "",
+                f"by {effect.share:.2%} of the base's",
+                share=effect.share,
+                largest=effect.largest,
+            ),
+            outcome(
+                f"{named} restored",
+                ""
+                if torch.equal(base, again)
+                else f"the base is off by {left.share:.2g} afterwards",
+                "taken off, the base computes the same, to the bit",
+                largest=left.largest,
+            ),
+        ],
+        base,
+        adapted,
+    )
+
+
+def _check_diffusers(
+    unet: UNet2DConditionModel, contents: AdapterContents, base: Tensor, ours: Tensor
+) -> Check:
+    """Check that plain diffusers makes the same of the file.  The UNet is of no more use then."""
+    if contents.form != "diffusers":
+        return not_checked(
+            "plain diffusers", f"the file is in {contents.form}'s form; export it --to diffusers"
+        )
+    try:
+        _load_as_diffusers_does(unet, contents.source)
+    except (ValueError, RuntimeError, KeyError, TypeError) as error:
+        reason = (str(error).strip() or repr(error)).splitlines()[0]
+        return outcome("plain diffusers", f"cannot load it ({reason})", "")
+    theirs = unet_output(unet)
+    effect, gap = compare_outputs(base, ours), compare_outputs(ours, theirs)
+    off = gap.share / max(effect.share, ROUNDING)
+    return outcome(
+        "plain diffusers",
+        f"computes something else: off by {off:.2%} of what the adapter changes"
+        if off > TOLERANCE and gap.share > ROUNDING
+        else "",
+        "loads it and computes the same, "
+        + (f"to {off:.1g} of what the adapter changes" if off else "to the bit"),
+        share_of_change=off,
+        largest=gap.largest,
+    )
+
+
+def _load_as_diffusers_does(unet: UNet2DConditionModel, file: Path) -> None:
+    """Do for the UNet what `load_lora_weights` of a pipeline does."""
+    kind: Any = StableDiffusionXLPipeline
+    weights, alphas, metadata = kind.lora_state_dict(
+        str(file.parent),
+        weight_name=file.name,
+        unet_config=unet.config,
+        return_lora_metadata=True,
+        local_files_only=True,
+    )
+    kind.load_lora_into_unet(weights, network_alphas=alphas, unet=unet, metadata=metadata)
+    unet.eval()
+
+
+def _only(contents: AdapterContents, parts: tuple[str, ...]) -> AdapterContents:
+    kept = {n: c for n, c in contents.changes.items() if n.partition(".")[0] in parts}
+    return replace(contents, changes=kept)
+
+
+def _find_device() -> torch.device:
+    return choose_compute(ComputeSettings()).device

@@ -1,0 +1,86 @@
+"""What is verified: an adapter's file, the run it is from, and the base it is put on."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from rasengan_xl.adapters.files import find_adapter
+from rasengan_xl.config.settings import RunSettings
+from rasengan_xl.errors import ModelError
+from rasengan_xl.runs.folder import RunFolder, read_record
+from rasengan_xl.runs.records import ModelFacts
+from rasengan_xl.sdxl.layers import ModelLayers, list_layers, list_sdxl_layers
+from rasengan_xl.sdxl.model_folder import ModelFolder, find_model, find_model_at_hand
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subject:
+    """An adapter, with all that is known of it and at hand."""
+
+    file: Path
+    layers: ModelLayers
+    """Of the base, or of SDXL itself if there is none."""
+    model: ModelFolder | None = None
+    """The base it is checked on."""
+    without_base: str = ""
+    """Why there is none, and what to do."""
+    settings: RunSettings | None = None
+    """Of the run that the adapter is from."""
+    trained_on: ModelFacts | None = None
+    """What that run began from."""
+
+
+def find_subject(path: Path, base: str | None) -> Subject:
+    """Find an adapter, what tells of it, and its base.
+
+    Args:
+        path: A run's folder or an adapter's file.
+        base: What to check it on; None: what it was trained on, if that is known and here.
+
+    Raises:
+        AdapterError: There is no adapter there.
+        ModelError: The base that is named cannot be had.
+    """
+    file = find_adapter(path)
+    folder = _find_run(file)
+    begun = folder.read_settings() if folder.is_begun else None
+    # Beside a run's own adapter may lie others, made from it: they share its base alone.
+    is_own = file.resolve() in {
+        own.resolve() for own in (folder.adapter_file, folder.best_adapter_file)
+    }
+    knows_base = begun is not None and folder.model_file.exists()
+    trained_on = read_record(ModelFacts, folder.model_file) if knows_base else None
+    if base is not None:
+        model, reason = find_model(base), ""
+    elif begun is not None:
+        model, reason = _find_own_base(begun, trained_on)
+    else:
+        model, reason = None, "no base is known; name it with --base"
+    return Subject(
+        file=file,
+        layers=list_sdxl_layers() if model is None else list_layers(model),
+        model=model,
+        without_base=reason,
+        settings=begun if is_own else None,
+        trained_on=trained_on,
+    )
+
+
+def _find_own_base(
+    settings: RunSettings, trained_on: ModelFacts | None
+) -> tuple[ModelFolder | None, str]:
+    revision = (trained_on and trained_on.revision) or settings.base_revision
+    try:
+        model = find_model_at_hand(settings.base_model, revision)
+    except ModelError as error:
+        return None, f"the run's own base is not there ({error}); name it with --base"
+    if model is None:
+        name = settings.base_model
+        return None, f"{name} is not downloaded; do that with --base {name}"
+    return model, ""
+
+
+def _find_run(file: Path) -> RunFolder:
+    """Find the folder of the run that an adapter may be the last or the best of."""
+    place = file.parent.resolve()
+    around = RunFolder(place.parent)
+    return around if place == around.best_adapter_file.parent else RunFolder(place)
