@@ -1,13 +1,14 @@
 """The verbs of the command line as functions, for notebooks and programs.
 
 Each runs to its end and returns what it made.  To follow the work, iterate what it is built
-on: `run_training`, `run_comparison`, `prepare_dataset`, `draw_pairs` and `verify_adapter` yield
-as they go.
+on: `run_training`, `run_comparison`, `prepare_dataset`, `generate_pictures` and `verify_adapter`
+yield as they go.
 """
 
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from rasengan_xl.adapters.start_file import settle_start
 from rasengan_xl.adapters.verification.verify import verify_adapter
@@ -16,9 +17,9 @@ from rasengan_xl.comparison.result import RESULT_FILE, Comparison
 from rasengan_xl.config.command_line import write_command
 from rasengan_xl.config.comparison import load_comparison
 from rasengan_xl.config.recipe import load_recipe, overridden_keys, write_override
-from rasengan_xl.config.requests import picture_settings
-from rasengan_xl.generation.pairs import DrawnPair, draw_pairs, find_ground
-from rasengan_xl.generation.pipeline import MemorySavings
+from rasengan_xl.config.requests import drawing_settings
+from rasengan_xl.generation.generate import Drawn, Wanted, generate_pictures
+from rasengan_xl.generation.prompts import as_lines, read_prompts
 from rasengan_xl.preparation.prepare import prepare_dataset
 from rasengan_xl.preparation.records import AccountSummary
 from rasengan_xl.report.page import write_report
@@ -82,27 +83,38 @@ def train(
 
 
 def generate(
-    adapter: Path,
-    prompts: Sequence[str],
+    adapters: Path | Sequence[Path],
+    prompts: Path | Sequence[str],
     *,
     out: Path,
-    seeds: Sequence[int] = (0,),
     base_model: str | None = None,
-    savings: MemorySavings | None = None,
-) -> list[DrawnPair]:
-    """Draw base beside adapted, from the same noise.
+    **settings: Any,
+) -> Drawn:
+    """Draw base beside adapted from the same noise, a sweep of strengths, or of checkpoints.
 
     Args:
-        adapter: A run's folder or an adapter's file.
-        prompts: What to draw.
-        out: Folder for the pictures.
-        seeds: Each prompt is drawn once per seed.
+        adapters: A run's folder or an adapter's file, or several.
+        prompts: What to draw, or a file that tells, one a line.
+        out: Folder for pictures and sheets; they are numbered on from those that are there.
         base_model: What to draw on, if not what the run was trained on.
-        savings: Ways to draw in less memory.
+        settings: Fields of `DrawingSettings`, such as `seeds=(0, 1)`, `strengths=(0, 0.5, 1)`,
+            `scheduler="euler-a"` or `memory="low"`.
     """
-    pictures = picture_settings(prompts=tuple(prompts), seeds=tuple(seeds))
-    ground = find_ground(adapter, base_model)
-    return list(draw_pairs(adapter, ground, pictures, out, savings or MemorySavings()))
+    wanted = Wanted(
+        adapters=(adapters,) if isinstance(adapters, Path) else tuple(adapters),
+        base_model=base_model,
+        lines=read_prompts(prompts) if isinstance(prompts, Path) else as_lines(prompts),
+        settings=drawing_settings(**settings),
+        out=out,
+    )
+    work = generate_pictures(wanted)
+    while True:
+        try:
+            record = next(work)
+        except StopIteration as end:
+            return end.value
+        if isinstance(record, StageProgress) and record.note:
+            warnings.warn(record.note, stacklevel=2)
 
 
 def prepare(recipe: str, overrides: Sequence[str] = (), *, out: Path) -> AccountSummary:

@@ -72,6 +72,7 @@ class TensorFile:
         self.path = path
         self._content = _open_file(path, framework="pt")
         self.header: dict[str, str] = self._content.metadata() or {}
+        self.names: list[str] = list(self._content.keys())
 
     def read(self, name: str) -> Tensor:
         """Return a tensor without copying it."""

@@ -12,6 +12,7 @@ from typing import Annotated
 
 import typer
 
+from rasengan_xl.cli.generating import generate
 from rasengan_xl.cli.quiet import quieten_imports
 from rasengan_xl.config.command_line import write_command
 from rasengan_xl.errors import USER_ERROR_STATUS, RasenganError, SharedError
@@ -125,46 +126,7 @@ def _first_of_this_machine_speaking() -> Generator[None]:
         raise SharedError(str(mistake)) from mistake
 
 
-@app.command()
-def generate(
-    adapter: Annotated[Path, typer.Argument(metavar="RUN|ADAPTER", help="A run's folder or file.")],
-    prompt: Annotated[list[str], typer.Option(help="What to draw; may be given several times.")],
-    seed: Annotated[list[int] | None, typer.Option(help="Fixes the first noise [0].")] = None,
-    negative_prompt: Annotated[str | None, typer.Option(help="What not to draw.")] = None,
-    steps: Annotated[int, typer.Option(help="Sampler steps.")] = 30,
-    guidance: Annotated[float, typer.Option(help="Scale of classifier-free guidance.")] = 5.0,
-    size: Annotated[int | None, typer.Option(help="Side in pixels [as trained].")] = None,
-    base: Annotated[str | None, typer.Option(help="Base model, if not the run's own.")] = None,
-    out: Annotated[Path, typer.Option(help="Folder for the pictures.")] = Path("pictures"),
-    vae_slicing: Annotated[bool, typer.Option("--vae-slicing", help="Less memory.")] = False,
-    vae_tiling: Annotated[bool, typer.Option("--vae-tiling", help="Less memory still.")] = False,
-    attention_slicing: Annotated[
-        bool, typer.Option("--attention-slicing", help="Less memory, slower.")
-    ] = False,
-    offload: Annotated[
-        bool, typer.Option("--offload", help="Parts wait in main memory until needed.")
-    ] = False,
-) -> None:
-    """Draw base beside adapted."""
-    from rasengan_xl.cli.verbs import show_pairs
-    from rasengan_xl.config.requests import picture_settings
-    from rasengan_xl.generation.pipeline import MemorySavings
-
-    pictures = picture_settings(
-        prompts=tuple(prompt),
-        seeds=tuple(seed or (0,)),
-        negative_prompt=negative_prompt,
-        sampler_steps=steps,
-        guidance=guidance,
-        size=size,
-    )
-    savings = MemorySavings(
-        vae_slicing=vae_slicing,
-        vae_tiling=vae_tiling,
-        attention_slicing=attention_slicing,
-        offload=offload,
-    )
-    show_pairs(adapter, base, pictures, out, savings)
+app.command()(generate)
 
 
 @app.command()

@@ -9,7 +9,6 @@ from rich.table import Table
 
 from rasengan_xl.cli.console import console, follow, progress_board
 from rasengan_xl.cli.quiet import quieten_progress_bars
-from rasengan_xl.config.comparison_settings import PictureSettings
 from rasengan_xl.config.recipe import load_recipe, overridden_keys, write_override
 from rasengan_xl.config.settings import RunSettings
 from rasengan_xl.config.shipped import (
@@ -110,20 +109,6 @@ def show_preparation(settings: RunSettings, folder: Path) -> None:
         ("Contact sheets", files.sheets[0].parent),
     ):
         console.print(f"{kind}: {where}", markup=False, highlight=False, soft_wrap=True)
-
-
-def show_pairs(
-    adapter: Path, base: str | None, pictures: PictureSettings, out: Path, savings: object
-) -> None:
-    """Draw base beside adapted and say where the pictures are."""
-    from rasengan_xl.generation.pairs import draw_pairs, find_ground
-    from rasengan_xl.generation.pipeline import MemorySavings
-
-    assert isinstance(savings, MemorySavings)
-    quieten_progress_bars()
-    ground = find_ground(adapter, base)
-    for pair in draw_pairs(adapter, ground, pictures, out, savings):
-        console.print(f"{pair.pair}", markup=False, highlight=False, soft_wrap=True)
 
 
 def show_recipes() -> None:

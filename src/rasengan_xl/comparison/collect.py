@@ -21,7 +21,7 @@ from rasengan_xl.comparison.strata import find_quantization_effect, split_by_tim
 from rasengan_xl.comparison.sweep import Sweep, tell_edges
 from rasengan_xl.config.comparison import differences
 from rasengan_xl.config.comparison_settings import BASE, ComparisonSettings
-from rasengan_xl.generation.drawing import list_requests
+from rasengan_xl.generation.requests import list_requests
 from rasengan_xl.runs.folder import read_if_sound, read_record
 from rasengan_xl.runs.records import DatasetFacts, Machine, PeakMemory, RunSummary
 

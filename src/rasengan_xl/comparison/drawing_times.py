@@ -1,7 +1,7 @@
 """How long pictures take to draw."""
 
 from rasengan_xl.comparison.facts import DrawingTime
-from rasengan_xl.generation.drawing import Drawing
+from rasengan_xl.generation.requests import Drawing
 from rasengan_xl.generation.timing import TimedBatch
 from rasengan_xl.runs.cost import quantile
 

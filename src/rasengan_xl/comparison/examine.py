@@ -33,9 +33,10 @@ from rasengan_xl.evaluation.held_out import (
     measure_losses,
     reported_rows,
 )
-from rasengan_xl.generation.drawing import Drawing, Request, describe_drawing, list_requests
-from rasengan_xl.generation.pipeline import MemorySavings, adapted, load_pipeline
+from rasengan_xl.generation.memory import MemorySavings
+from rasengan_xl.generation.pipeline import adapted, load_pipeline
 from rasengan_xl.generation.png import save_picture
+from rasengan_xl.generation.requests import Drawing, Request, describe_drawing, list_requests
 from rasengan_xl.generation.timing import TimedBatch, draw_timed
 from rasengan_xl.runs.cost import peak_memory, reset_peak_memory
 from rasengan_xl.runs.folder import RunFolder
@@ -155,17 +156,18 @@ def _set_up(order: Examine) -> Generator[StageProgress, None, Bench]:
 
 def _assign(order: Examine, dataset: EncodedDataset) -> Assignment:
     pictures, scoring = order.pictures, order.scoring
+    negative = pictures.negative_prompt
     shown = describe_drawing(pictures, pictures.size or order.settings.dataset.resolution)
     steps = scoring.sampler_steps or pictures.sampler_steps
-    judged = describe_drawing(pictures.model_copy(update={"sampler_steps": steps}), shown.size)
+    judged = describe_drawing(pictures.model_copy(update={"sampler_steps": steps}), shown.size[0])
     rows = reported_rows(dataset.held_out.pictures, order.settings.evaluation.tuning_pictures)
     captions = [dataset.held_out_plan[row].wordings[0] for row in rows[: scoring.pictures]]
     neutral = scoring.neutral_prompts if scoring.pictures else ()
     return Assignment(
         requests={
             "shown": list_requests(pictures),
-            "scored": [Request(caption, seed) for seed, caption in enumerate(captions)],
-            "neutral": [Request(prompt, seed) for seed, prompt in enumerate(neutral)],
+            "scored": [Request(caption, seed, negative) for seed, caption in enumerate(captions)],
+            "neutral": [Request(prompt, seed, negative) for seed, prompt in enumerate(neutral)],
         },
         drawings={"shown": shown, "scored": judged, "neutral": judged},
     )
@@ -243,9 +245,9 @@ def _draw(
                 "arm": subject.name,
                 "prompt": requests[done].prompt,
                 "seed": requests[done].seed,
-                "size": drawing.size,
+                "size": drawing.size[0],
                 "base_model": bench.order.settings.base_model,
-                "negative_prompt": drawing.negative_prompt,
+                "negative_prompt": requests[done].negative_prompt,
                 "sampler_steps": drawing.sampler_steps,
                 "guidance": drawing.guidance,
             }

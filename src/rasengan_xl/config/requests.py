@@ -4,18 +4,18 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from rasengan_xl.config.comparison_settings import PictureSettings
+from rasengan_xl.config.drawing_settings import DrawingSettings
 from rasengan_xl.config.wording import describe_errors
 from rasengan_xl.errors import RecipeError
 
 
-def picture_settings(**values: Any) -> PictureSettings:
-    """Build picture settings.
+def drawing_settings(**values: Any) -> DrawingSettings:
+    """Build settings of `generate`.
 
     Raises:
         RecipeError: A value is not allowed.
     """
     try:
-        return PictureSettings(**values)
+        return DrawingSettings(**values)
     except ValidationError as error:
-        raise RecipeError(f"generate: {describe_errors(error, PictureSettings)}") from error
+        raise RecipeError(f"generate: {describe_errors(error, DrawingSettings)}") from error

@@ -1,6 +1,6 @@
 """Prompts and seeds to pictures, each a function of its prompt and seed alone."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -11,87 +11,128 @@ from diffusers.pipelines.stable_diffusion_xl.pipeline_stable_diffusion_xl import
 from PIL import Image
 from torch import Tensor
 
-from rasengan_xl.config.comparison_settings import PictureSettings
-from rasengan_xl.errors import DivergedError
-from rasengan_xl.sdxl.latents import decode_latents
+from rasengan_xl.generation.conditioning import condition, text_shape
+from rasengan_xl.generation.decoding import decode
+from rasengan_xl.generation.from_picture import Start, encode_start, from_picture_pipeline
+from rasengan_xl.generation.requests import Drawing, Request, part_into_batches
+
+OnStep = Callable[[float], None]
+"""Told, while a batch is drawn, which share of its steps is done."""
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
-    """One picture to draw."""
+class DrawnBatch:
+    """Pictures that were drawn at once."""
 
-    prompt: str
-    seed: int
-    """Fixes the first noise: the same as `torch.Generator().manual_seed(seed)` in diffusers."""
-
-
-def list_requests(settings: PictureSettings) -> list[Request]:
-    """List every prompt with every seed."""
-    return [Request(prompt, seed) for prompt in settings.prompts for seed in settings.seeds]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Drawing:
-    """How pictures are drawn."""
-
-    size: int
-    """Side in pixels."""
-    sampler_steps: int
-    guidance: float
-    negative_prompt: str | None
-    batch_size: int
-
-
-def describe_drawing(settings: PictureSettings, size: int) -> Drawing:
-    """Take from the settings how pictures are drawn, at the side `size` in pixels."""
-    return Drawing(
-        size=size,
-        sampler_steps=settings.sampler_steps,
-        guidance=settings.guidance,
-        negative_prompt=settings.negative_prompt,
-        batch_size=settings.batch_size,
-    )
+    requests: Sequence[Request]
+    pictures: list[Image.Image]
+    note: str = ""
+    """What the user must be told of them; empty: nothing."""
 
 
 def draw_pictures(
     pipeline: StableDiffusionXLPipeline, requests: Sequence[Request], drawing: Drawing
 ) -> Iterator[Image.Image]:
     """Draw every request in order, with the base model or the adapter that is on it."""
-    for start in range(0, len(requests), drawing.batch_size):
-        yield from draw_batch(pipeline, requests[start : start + drawing.batch_size], drawing)
+    for batch in draw_batches(pipeline, requests, drawing):
+        yield from batch.pictures
+
+
+def draw_batches(
+    pipeline: StableDiffusionXLPipeline,
+    requests: Sequence[Request],
+    drawing: Drawing,
+    *,
+    start: Start | None = None,
+    on_step: OnStep | None = None,
+) -> Iterator[DrawnBatch]:
+    """Draw every request in order, at once what may be.
+
+    A request never changes for what is drawn with it: in a batch, all are of one size, and need
+    as many chunks of tokens.
+    """
+
+    def alike(request: Request) -> object:
+        shape = text_shape(pipeline, request) if drawing.reads_emphasis else None
+        return request.size or drawing.size, shape, request.negative_prompt is None
+
+    for batch in part_into_batches(requests, drawing.batch_size, alike):
+        yield draw_batch(pipeline, batch, drawing, start=start, on_step=on_step)
 
 
 @torch.no_grad()
 def draw_batch(
-    pipeline: StableDiffusionXLPipeline, requests: Sequence[Request], drawing: Drawing
-) -> list[Image.Image]:
-    """Draw some pictures at once.
+    pipeline: StableDiffusionXLPipeline,
+    requests: Sequence[Request],
+    drawing: Drawing,
+    *,
+    start: Start | None = None,
+    on_step: OnStep | None = None,
+) -> DrawnBatch:
+    """Draw some pictures at once, which must be alike in size and in the shape of their texts.
+
+    Args:
+        pipeline: Base model, and the adapter that is on it.
+        requests: What to draw.
+        drawing: How.
+        start: A picture to start from, instead of noise alone.
+        on_step: Told how far it is.
 
     Raises:
         DivergedError: A picture came out not finite.
     """
-    negative = drawing.negative_prompt
-    draw = cast("Any", pipeline)  # its answer has one of two types, by an argument
+    draw: Any = pipeline if start is None else from_picture_pipeline(pipeline)
+    size = requests[0].size or drawing.size
+    told = {} if on_step is None else {"callback_on_step_end": _teller(draw, on_step)}
     latents: Tensor = draw(
-        prompt=[request.prompt for request in requests],
-        negative_prompt=None if negative is None else [negative] * len(requests),
+        **_texts(pipeline, requests, drawing),
+        **_beginning(pipeline, requests, size, start),
+        **told,
         num_inference_steps=drawing.sampler_steps,
         guidance_scale=drawing.guidance,
+        guidance_rescale=drawing.guidance_rescale,
         generator=[torch.Generator().manual_seed(request.seed) for request in requests],
-        height=drawing.size,
-        width=drawing.size,
         output_type="latent",
     ).images
-    return _decode(pipeline, latents)
+    decoded = decode(pipeline, latents, in_half=drawing.decodes_in_half)
+    return DrawnBatch(requests, decoded.pictures, decoded.note)
 
 
-def _decode(pipeline: StableDiffusionXLPipeline, latents: Tensor) -> list[Image.Image]:
-    """Decode in float32: SDXL's VAE gives black pictures in float16."""
-    decoded = decode_latents(cast("Any", pipeline).vae, latents)
-    if not decoded.isfinite().all():
-        raise DivergedError(
-            "a picture came out not finite; lower --guidance, or use compute.precision = 'fp32'"
-        )
-    pipeline.maybe_free_model_hooks()
-    processor = cast("Any", pipeline.image_processor)
-    return processor.postprocess(decoded, output_type="pil")
+def _texts(
+    pipeline: StableDiffusionXLPipeline, requests: Sequence[Request], drawing: Drawing
+) -> dict[str, Any]:
+    if drawing.reads_emphasis:
+        return condition(pipeline, requests, text_shape(pipeline, requests[0]))
+    negatives = [request.negative_prompt for request in requests]
+    return {
+        "prompt": [request.prompt for request in requests],
+        "negative_prompt": None if None in negatives else negatives,
+    }
+
+
+def _beginning(
+    pipeline: StableDiffusionXLPipeline,
+    requests: Sequence[Request],
+    size: tuple[int, int],
+    start: Start | None,
+) -> dict[str, Any]:
+    """Return what a pipeline is given to begin with."""
+    width, height = size
+    if start is None:
+        return {"width": width, "height": height}
+    latent = encode_start(pipeline, start, size)
+    dtype = cast("Any", pipeline).unet.dtype
+    return {
+        "image": latent.to(dtype).repeat(len(requests), 1, 1, 1),
+        "strength": start.denoise,
+        "original_size": (height, width),
+        "target_size": (height, width),
+    }
+
+
+def _teller(pipeline: Any, on_step: OnStep) -> Callable[..., dict[str, Any]]:
+    def tell(_: Any, step: int, __: Any, tensors: dict[str, Any]) -> dict[str, Any]:
+        on_step((step + 1) / pipeline.num_timesteps)
+        return tensors
+
+    return tell

@@ -2,7 +2,6 @@
 
 from collections.abc import Generator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,26 +11,13 @@ from diffusers.pipelines.stable_diffusion_xl.pipeline_stable_diffusion_xl import
     StableDiffusionXLPipeline,
 )
 
-from rasengan_xl.errors import AdapterError, DeviceError
+from rasengan_xl.errors import AdapterError
+from rasengan_xl.generation.memory import MemorySavings, cut_into_pieces
+from rasengan_xl.generation.schedulers import build_scheduler
 from rasengan_xl.sdxl.components import load_text_encoders, load_tokenizers, load_unet, load_vae
 from rasengan_xl.sdxl.compute import Compute
 from rasengan_xl.sdxl.model_folder import ModelFolder, read_model_index
-from rasengan_xl.sdxl.noise_schedule import check_sampler_rescales
 from rasengan_xl.tensor_file import tensor_names
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MemorySavings:
-    """Ways to draw in less memory, each for some time."""
-
-    vae_slicing: bool = False
-    """Decode one picture at a time."""
-    vae_tiling: bool = False
-    """Decode a picture tile by tile."""
-    attention_slicing: bool = False
-    """Compute attention head by head."""
-    offload: bool = False
-    """Keep each part in main memory until it is needed."""
 
 
 def load_pipeline(
@@ -39,14 +25,10 @@ def load_pipeline(
 ) -> StableDiffusionXLPipeline:
     """Load a base model to draw with, its VAE in float32.
 
-    Raises:
-        DeviceError: Offloading is asked for without a GPU.
+    Where parts are offloaded, they come to main memory: `memory.offloaded` has them used.
     """
-    if savings.offload and compute.device.type != "cuda":
-        raise DeviceError(
-            "--offload moves parts to and from a GPU, and there is none; leave it out"
-        )
-    loading = Compute(torch.device("cpu"), compute.dtype) if savings.offload else compute
+    waits = savings.offload != "nothing"
+    loading = Compute(torch.device("cpu"), compute.dtype) if waits else compute
     index = read_model_index(model)
     scheduler: Any = getattr(diffusers, index["scheduler"][1])
     first, second = load_text_encoders(model, loading)
@@ -57,20 +39,13 @@ def load_pipeline(
         text_encoder_2=second,
         tokenizer=tokenizers[0],
         tokenizer_2=tokenizers[1],
-        unet=load_unet(model, loading, "full"),
+        unet=load_unet(model, loading, savings.base_precision),
         scheduler=scheduler.from_pretrained(model.path, subfolder="scheduler"),
         force_zeros_for_empty_prompt=index.get("force_zeros_for_empty_prompt", True),
         add_watermarker=False,
     )
     pipeline.set_progress_bar_config(disable=True)
-    if savings.vae_slicing:
-        pipeline.vae.enable_slicing()
-    if savings.vae_tiling:
-        pipeline.vae.enable_tiling()
-    if savings.attention_slicing:
-        pipeline.enable_attention_slicing("max")
-    if savings.offload:
-        pipeline.enable_model_cpu_offload(device=compute.device)
+    cut_into_pieces(pipeline, savings)
     return pipeline
 
 
@@ -99,18 +74,11 @@ def adapted(
     try:
         _refuse_partial_load(pipeline, adapter_file)
         if zero_terminal_snr:
-            pipeline.scheduler = _beginning_from_pure_noise(own_sampler)
+            pipeline.scheduler = build_scheduler(own_sampler, None, from_pure_noise=True)
         yield
     finally:
         pipeline.unload_lora_weights()
         pipeline.scheduler = own_sampler
-
-
-def _beginning_from_pure_noise(sampler: Any) -> Any:
-    check_sampler_rescales(type(sampler))
-    return sampler.from_config(
-        sampler.config, rescale_betas_zero_snr=True, timestep_spacing="trailing"
-    )
 
 
 def _refuse_partial_load(pipeline: StableDiffusionXLPipeline, adapter_file: Path) -> None:

@@ -8,7 +8,8 @@ from diffusers.pipelines.stable_diffusion_xl.pipeline_stable_diffusion_xl import
 )
 from PIL import Image
 
-from rasengan_xl.generation.drawing import Drawing, Request, draw_batch
+from rasengan_xl.generation.drawing import draw_batch
+from rasengan_xl.generation.requests import Drawing, Request
 from rasengan_xl.runs.cost import Stopwatch
 
 
@@ -28,5 +29,5 @@ def draw_timed(
     for start in range(0, len(requests), drawing.batch_size):
         batch = requests[start : start + drawing.batch_size]
         stopwatch.start()
-        pictures = draw_batch(pipeline, batch, drawing)
+        pictures = draw_batch(pipeline, batch, drawing).pictures
         yield TimedBatch(pictures=pictures, seconds=stopwatch.lap())

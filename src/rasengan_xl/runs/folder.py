@@ -269,6 +269,11 @@ def refuse_used_folder(path: Path, remedy: str) -> None:
     # A process that was killed before it had written anything may have left a draft.
     if path.is_dir() and any(file.suffix != DRAFT_SUFFIX for file in path.iterdir()):
         raise OutputError(f"{path}: already holds something; {remedy}")
+    check_writable(path)
+
+
+def check_writable(path: Path) -> None:
+    """Refuse a folder that could not be made or written into, before any work is done."""
     nearest = next(parent for parent in (path, *path.absolute().parents) if parent.exists())
     if not os.access(nearest, os.W_OK):
         raise OutputError(f"{nearest}: is not writable; make it so, or choose another --out")

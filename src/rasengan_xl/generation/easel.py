@@ -1,0 +1,160 @@
+"""A base model set up for a request: loaded, put on a rung of the memory ladder, measured."""
+
+import json
+from collections.abc import Generator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, cast
+
+from diffusers.pipelines.stable_diffusion_xl.pipeline_stable_diffusion_xl import (
+    StableDiffusionXLPipeline,
+)
+from torch import nn
+
+from rasengan_xl.adapters.applying import AppliedAdapters, applied
+from rasengan_xl.adapters.contents import AdapterContents
+from rasengan_xl.adapters.reading.any_form import read_adapter
+from rasengan_xl.config.dataset_settings import LATENT_MULTIPLE
+from rasengan_xl.config.drawing_settings import DrawingSettings
+from rasengan_xl.dataset.buckets import choose_bucket, list_buckets
+from rasengan_xl.generation.checkpoint_adapters import adapter_of_checkpoint
+from rasengan_xl.generation.decoding import bears_half_precision
+from rasengan_xl.generation.from_picture import Start, open_start
+from rasengan_xl.generation.ground import Ground
+from rasengan_xl.generation.memory import MemorySavings, choose_savings, offloaded
+from rasengan_xl.generation.memory_needs import measure_model
+from rasengan_xl.generation.pipeline import load_pipeline
+from rasengan_xl.generation.requests import Drawing
+from rasengan_xl.generation.schedulers import build_scheduler, check_steps, sampler_name
+from rasengan_xl.generation.subjects import is_checkpoint
+from rasengan_xl.runs.records import StageProgress
+from rasengan_xl.sdxl.compute import Compute, choose_compute
+from rasengan_xl.sdxl.layers import ADAPTED_PARTS, ModelLayers, list_layers
+from rasengan_xl.sdxl.model_folder import ModelFolder, find_model
+
+_SDXL_BUCKET_MULTIPLE = 64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Easel:
+    """A model ready to draw, and how it draws."""
+
+    pipeline: StableDiffusionXLPipeline
+    layers: ModelLayers
+    compute: Compute
+    savings: MemorySavings
+    drawing: Drawing
+    scheduler_name: str | None
+    """Our name of the sampler; None: the model's own."""
+    own_scheduler: Any
+    start: Start | None
+    base_model: str
+
+    @contextmanager
+    def adapted(
+        self, files: Sequence[Path], strengths: Sequence[float]
+    ) -> Generator[AppliedAdapters | None]:
+        """Put adapters on, then begin to offload; the other way round at the end."""
+        with ExitStack() as stack:
+            contents = [stack.enter_context(self._contents(file)) for file in files]
+            parts = {
+                name: cast("nn.Module", getattr(self.pipeline, name)) for name in ADAPTED_PARTS
+            }
+            on = stack.enter_context(applied(parts, contents, strengths)) if contents else None
+            stack.enter_context(offloaded(self.pipeline, self.savings, self.compute.device))
+            yield on
+
+    def take_sampler(self, *, from_pure_noise: bool) -> None:
+        """Sample as asked from now on.
+
+        Raises:
+            ModelError: The sampler cannot begin from pure noise.
+            RecipeError: It cannot take that many steps.
+        """
+        scheduler = build_scheduler(
+            self.own_scheduler, self.scheduler_name, from_pure_noise=from_pure_noise
+        )
+        check_steps(scheduler, self.drawing.sampler_steps)
+        self.pipeline.scheduler = scheduler
+
+    @contextmanager
+    def _contents(self, file: Path) -> Generator[AdapterContents]:
+        if is_checkpoint(file):
+            with adapter_of_checkpoint(file) as inside:
+                yield replace(read_adapter(inside, self.layers), source=file)
+        else:
+            yield read_adapter(file, self.layers)
+
+
+def set_up(ground: Ground, settings: DrawingSettings) -> Generator[StageProgress, None, Easel]:
+    """Load the base model for what is wanted.
+
+    Raises:
+        RecipeError: There is no such sampler, or the picture to start from cannot be read.
+        ModelError: The base model is missing, incomplete or not SDXL.
+        DeviceError: The machine lacks what was asked for.
+    """
+    name = None if settings.scheduler is None else sampler_name(settings.scheduler)
+    start = _open_start(settings)
+    model = find_model(ground.base_model, ground.base_revision)
+    compute = choose_compute(ground.compute)
+    size = choose_size(model, ground, settings, start)
+    pixels = size[0] * size[1] * settings.batch_size
+    chosen = choose_savings(settings.memory, compute, measure_model(model), pixels)
+    yield StageProgress(stage="load the model", done=0, total=1, note=chosen.note)
+    pipeline = load_pipeline(model, compute, chosen.savings)
+    if settings.compiled:
+        pipeline.unet.compile_repeated_blocks(dynamic=True)
+    yield StageProgress(stage="load the model", done=1, total=1)
+    on_cuda = compute.device.type == "cuda"
+    return Easel(
+        pipeline=pipeline,
+        layers=list_layers(model),
+        compute=compute,
+        savings=chosen.savings,
+        drawing=Drawing(
+            size=size,
+            sampler_steps=settings.sampler_steps,
+            guidance=settings.guidance,
+            guidance_rescale=settings.guidance_rescale,
+            batch_size=settings.batch_size,
+            reads_emphasis=True,
+            decodes_in_half=on_cuda and bears_half_precision(cast("Any", pipeline).vae),
+        ),
+        scheduler_name=name,
+        own_scheduler=pipeline.scheduler,
+        start=start,
+        base_model=ground.base_model,
+    )
+
+
+def choose_size(
+    model: ModelFolder, ground: Ground, settings: DrawingSettings, start: Start | None
+) -> tuple[int, int]:
+    """Return width and height: as asked, else near what the adapter or the model was trained at."""
+    if settings.size is not None:
+        return settings.size
+    side = ground.resolution or _native_side(model)
+    aspect = settings.aspect or (start.picture.size if start else None)
+    if aspect is None:
+        return side, side
+    multiple = ground.bucket_multiple or _SDXL_BUCKET_MULTIPLE
+    fitting = multiple if side % multiple == 0 and side >= 4 * multiple else LATENT_MULTIPLE
+    bucket = choose_bucket(*aspect, list_buckets(side, fitting))
+    return bucket.width, bucket.height
+
+
+def _open_start(settings: DrawingSettings) -> Start | None:
+    if settings.from_picture is None:
+        return None
+    return open_start(Path(settings.from_picture), settings.denoise, settings.sampler_steps)
+
+
+def _native_side(model: ModelFolder) -> int:
+    """Return the side that a model draws at by itself, in pixels."""
+    unet, vae = (
+        json.loads((model.path / part / "config.json").read_text(encoding="utf-8"))
+        for part in ("unet", "vae")
+    )
+    return int(unet["sample_size"]) * 2 ** (len(vae["block_out_channels"]) - 1)
