@@ -14,6 +14,7 @@ from rasengan_xl.adapters.start_file import settle_start
 from rasengan_xl.adapters.verification.verify import verify_adapter
 from rasengan_xl.comparison.execute import run_comparison
 from rasengan_xl.comparison.result import RESULT_FILE, Comparison
+from rasengan_xl.comparison.start_arms import settle_arms
 from rasengan_xl.config.command_line import write_command
 from rasengan_xl.config.comparison import load_comparison
 from rasengan_xl.config.recipe import load_recipe, overridden_keys, write_override
@@ -46,7 +47,7 @@ def compare(
         only: Arms to train now; all, if none is named.
     """
     command = write_command("compare", name, overrides, out)
-    settings = load_comparison(name, overrides)
+    settings = settle_arms(load_comparison(name, overrides), overrides)
     for _ in run_comparison(settings, out, only=only, command=command):
         pass
     write_report(out)

@@ -1,5 +1,6 @@
 """The adapter that a run starts from: found, read, and told apart from what it was before."""
 
+import shutil
 from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
@@ -8,12 +9,14 @@ from rasengan_xl.adapters.contents import AdapterContents
 from rasengan_xl.adapters.files import find_adapter
 from rasengan_xl.adapters.reading.any_form import read_adapter
 from rasengan_xl.adapters.start_shape import UNET, given_shape, trainable_shape
+from rasengan_xl.adapters.verification.kinds import list_kinds
 from rasengan_xl.config.settings import AdapterSettings, RunSettings
 from rasengan_xl.errors import AdapterError, RecipeError
 from rasengan_xl.file_digests import file_digest
 from rasengan_xl.sdxl.components import load_unet_shape
 from rasengan_xl.sdxl.layers import list_layers
 from rasengan_xl.sdxl.model_folder import ModelFolder, find_model
+from rasengan_xl.whole_file import drafted_file
 
 SHAPE_KEYS = ("rank", "alpha", "rank_stabilized", "decompose", "targets", "layer_shapes")
 """What the file decides."""
@@ -67,6 +70,29 @@ def read_start(settings: RunSettings, model: ModelFolder) -> tuple[AdapterConten
         )
     contents = read_adapter(file, list_layers(model))
     return (contents if settings.is_given else _leave_text_out(contents, adapter)), digest
+
+
+def copy_start(settings: RunSettings, to: Path) -> None:
+    """Copy the adapter's file as it is.
+
+    Raises:
+        AdapterError: It cannot be read.
+        UnwritableError: The copy cannot be written.
+    """
+    assert settings.adapter.start_from is not None
+    file = find_adapter(Path(settings.adapter.start_from))
+    with drafted_file(to) as draft, file.open("rb") as source:
+        shutil.copyfileobj(source, draft)
+
+
+def describe_given(contents: AdapterContents) -> str:
+    """Say in a few words what an adapter is: its file, form, kinds and size."""
+    kinds = (
+        f"{each.kind} on {each.layers} layers of {each.part}"
+        + (f", rank {', '.join(map(str, each.ranks))}" if each.ranks else "")
+        for each in list_kinds(contents)
+    )
+    return f"{contents.source.name} ({contents.form}): {'; '.join(kinds)}"
 
 
 def _digest(file: Path) -> str:

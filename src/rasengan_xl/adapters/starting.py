@@ -23,7 +23,7 @@ from rasengan_xl.adapters.low_rank import Limits, nearest_low_rank
 from rasengan_xl.adapters.start_shape import factors_of, unet_changes
 from rasengan_xl.config.settings import AdapterSettings
 
-_norm: Any = torch.linalg.vector_norm  # carries no full types
+_linalg: Any = torch.linalg  # its functions carry no full types
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +66,8 @@ def _begin_layer(adapter: Adapter, name: str, change: Change, settings: AdapterS
         whole = weight_change(change, weight)
         factors = _filled_up(nearest_low_rank(whole, Limits(rank=rank)), rank)
         lost = whole - factors.difference(whole.shape, whole.device)
-        begun = _Begun(lost=_norm(lost).item(), whole=_norm(whole).item(), is_turned=True)
+        norms = [_linalg.vector_norm(each).item() for each in (lost, whole)]
+        begun = _Begun(lost=norms[0], whole=norms[1], is_turned=True)
     # Exactly 1 where the layer keeps its alpha.
     share = factors.scale / scale
     _set(adapter, f"{name}.lora_A.default.weight", factors.down.float())
@@ -117,7 +118,7 @@ def _magnitude_of(change: Change | None, factors: LowRank, weight: Weight) -> Te
     """
     if isinstance(change, Decomposed) and _is_as_trained(change):
         return change.magnitude
-    norm = _norm(changed_weight(factors, weight), dim=1)
+    norm = _linalg.vector_norm(changed_weight(factors, weight), dim=1)
     return change.gain(weight).flatten() * norm if isinstance(change, Decomposed) else norm
 
 

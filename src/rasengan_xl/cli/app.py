@@ -77,6 +77,10 @@ def compare(
     from rasengan_xl.trackers.opening import check_trackers
 
     settings = load_comparison(name, overrides or ())
+    if any(arm.adapter.start_from is not None for arm in settings.arms.values()):
+        from rasengan_xl.comparison.start_arms import settle_arms
+
+        settings = settle_arms(settings, overrides or ())
     request = Request(
         settings=settings,
         folder=out or Path("comparisons") / settings.name,

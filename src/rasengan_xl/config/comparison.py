@@ -71,11 +71,24 @@ def load_comparison(name: str, overrides: Sequence[str] = ()) -> ComparisonSetti
         settings = ComparisonSettings.model_validate({**tree, "arms": resolved})
     except ValidationError as error:
         raise RecipeError(f"{file}: {describe_errors(error, ComparisonSettings)}") from error
-    _refuse_undeclared_differences(settings, str(file))
-    _refuse_different_measures(settings, str(file))
+    check_arms(settings, str(file))
+    return settings
+
+
+def check_arms(settings: ComparisonSettings, origin: str) -> None:
+    """Refuse arms that differ in what is not named, cannot be set side by side, or break a design.
+
+    Args:
+        settings: The comparison.
+        origin: Its source, for errors.
+
+    Raises:
+        RecipeError: They do.
+    """
+    _refuse_undeclared_differences(settings, origin)
+    _refuse_different_measures(settings, origin)
     if settings.design == "one-factor":
         refuse_other_than_one_factor(settings.arms)
-    return settings
 
 
 def differences(arms: dict[str, RunSettings]) -> dict[str, dict[str, Any]]:

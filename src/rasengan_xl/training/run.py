@@ -18,6 +18,7 @@ from rasengan_xl.sdxl.model_folder import ModelFolder
 from rasengan_xl.training.assembly import Run, assemble_run, find_footing
 from rasengan_xl.training.checkpoints import restore_checkpoint, share_state
 from rasengan_xl.training.course import Progress, take_all_steps
+from rasengan_xl.training.given import measure_given
 from rasengan_xl.training.memory_remedies import LOAD_UNET
 from rasengan_xl.training.out_of_memory import MemoryWatch
 from rasengan_xl.training.summary import summarise_run
@@ -63,6 +64,9 @@ def _run(
         return
     watch.can_resume = resume
     dataset = yield from encode_dataset(settings, footing.model, footing.compute, ranks)
+    if settings.is_given:
+        yield from measure_given(settings, folder, footing, dataset)
+        return
 
     yield StageProgress(stage=LOAD_UNET, done=0, total=1)
     run = assemble_run(settings, folder, footing, dataset)
