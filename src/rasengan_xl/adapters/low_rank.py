@@ -102,7 +102,7 @@ def _compose(
     return LowRank(
         down=(right[:rank] / root[:, None]).float().reshape(rank, *shape[1:]).contiguous(),
         up=(left[:, :rank] * root).float().reshape(-1, rank, *(1,) * (len(shape) - 2)).contiguous(),
-        alpha=rank,
+        alpha=float(rank),
     )
 
 

@@ -43,7 +43,7 @@ def trainable_shape(
     factors = [each for each in kept.values() if each is not None]
     stabilized = all(f.rank_stabilized for f in factors) if factors else settings.rank_stabilized
     shapes = {
-        name: (settings.rank, settings.alpha)
+        name: (settings.rank, float(settings.alpha))
         if own is None
         else _shape_of(own, stabilized=stabilized)
         for name, own in kept.items()
