@@ -8,6 +8,7 @@ import pytest
 from rasengan_xl.errors import DamagedFileError, UnwritableError
 from rasengan_xl.whole_file import (
     append_line,
+    drafted_folder,
     read_lines,
     remove_drafts,
     write_bytes_whole,
@@ -106,3 +107,25 @@ def test_drafts_of_killed_processes_are_removed(tmp_path):
     (tmp_path / "a.json").write_text("whole")
     remove_drafts(tmp_path)
     assert [file.name for file in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_a_folder_is_seen_whole_or_not_at_all(tmp_path):
+    with drafted_folder(tmp_path / "deep" / "made") as draft:
+        (draft / "a").write_text("x")
+        assert not (tmp_path / "deep" / "made").exists()
+    assert (tmp_path / "deep" / "made" / "a").read_text() == "x"
+    with pytest.raises(UnicodeEncodeError), drafted_folder(tmp_path / "broken") as draft:
+        (draft / "a").write_text("kept\ud800", encoding="utf-8")
+    assert [path.name for path in tmp_path.iterdir()] == ["deep"]
+
+
+def test_a_folder_does_not_take_the_place_of_another(tmp_path):
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "kept" / "a").write_text("old")
+    with (
+        pytest.raises(UnwritableError, match="kept: cannot be written: .*; remove what lies"),
+        drafted_folder(tmp_path / "kept") as draft,
+    ):
+        (draft / "a").write_text("new")
+    assert [path.name for path in tmp_path.iterdir()] == ["kept"]
+    assert (tmp_path / "kept" / "a").read_text() == "old"

@@ -1,24 +1,25 @@
 """The verbs of the command line as functions, for notebooks and programs.
 
 Each runs to its end and returns what it made.  To follow the work, iterate what it is built
-on: `run_training`, `run_comparison`, `prepare_dataset`, `generate_pictures` and `verify_adapter`
-yield as they go.
+on: `run_training`, `run_comparison`, `prepare_dataset`, `generate_pictures`, `export_adapter` and
+`verify_adapter` yield as they go.
 """
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from rasengan_xl.adapters.start_file import settle_start
 from rasengan_xl.adapters.verification.verify import verify_adapter
+from rasengan_xl.adapters.writing.export import Exported, export_adapter
 from rasengan_xl.comparison.execute import run_comparison
 from rasengan_xl.comparison.result import RESULT_FILE, Comparison
 from rasengan_xl.comparison.start_arms import settle_arms
 from rasengan_xl.config.command_line import write_command
 from rasengan_xl.config.comparison import load_comparison
 from rasengan_xl.config.recipe import load_recipe, overridden_keys, write_override
-from rasengan_xl.config.requests import drawing_settings
+from rasengan_xl.config.requests import drawing_settings, export_settings
 from rasengan_xl.generation.generate import Drawn, Wanted, generate_pictures
 from rasengan_xl.generation.prompts import as_lines, read_prompts
 from rasengan_xl.preparation.prepare import prepare_dataset
@@ -31,6 +32,9 @@ from rasengan_xl.sdxl.compute import choose_compute
 from rasengan_xl.sdxl.model_folder import find_model
 from rasengan_xl.training.interruption import stop_on_interrupt
 from rasengan_xl.training.run import run_training
+
+
+Outcome = TypeVar("Outcome")
 
 
 def compare(
@@ -128,12 +132,7 @@ def prepare(recipe: str, overrides: Sequence[str] = (), *, out: Path) -> Account
     """
     settings = load_recipe(recipe, overrides)
     model = find_model(settings.base_model, settings.base_revision)
-    work = prepare_dataset(settings, model, choose_compute(settings.compute), out)
-    while True:
-        try:
-            next(work)
-        except StopIteration as end:
-            return end.value.summary
+    return _run(prepare_dataset(settings, model, choose_compute(settings.compute), out)).summary
 
 
 def verify(adapter: Path, base_model: str | None = None) -> Verification:
@@ -143,7 +142,11 @@ def verify(adapter: Path, base_model: str | None = None) -> Verification:
         adapter: A run's folder or an adapter's file.
         base_model: What to check it on, if not what the run was trained on.
     """
-    work = verify_adapter(adapter, base_model)
+    return _run(verify_adapter(adapter, base_model))
+
+
+def _run(work: Generator[StageProgress, None, Outcome]) -> Outcome:
+    """Go through a piece of work to its end, and return what it comes to."""
     while True:
         try:
             next(work)

@@ -9,6 +9,7 @@ RasenganError
   OutputError      an output folder is in the way, or is not what was expected
     UnwritableError    a file cannot be written: full disk, read-only folder, limit
     DamagedFileError   a file of ours is cut short or altered
+  VerificationError    a trained adapter is not what it should be; exit status 1
   DivergedError    a loss or gradient stopped being a finite number
   LostRankError    another process of the job has died
   SharedError      every process of the job knows of it, and the first one tells it
@@ -17,10 +18,15 @@ RasenganError
 
 USER_ERROR_STATUS = 2
 """Exit status of a command, or of a worker, that met an error the user can mend."""
+FAILED_CHECK_STATUS = 1
+"""Exit status of a command that did its work and found an adapter at fault."""
 
 
 class RasenganError(Exception):
     """Base of the errors that a user can mend; the message names what, where and the remedy."""
+
+    status = USER_ERROR_STATUS
+    """Of a command that ends with it."""
 
 
 class RecipeError(RasenganError):
@@ -53,6 +59,12 @@ class UnwritableError(OutputError):
 
 class DamagedFileError(OutputError):
     """A file that was written whole is cut short or altered."""
+
+
+class VerificationError(RasenganError):
+    """An adapter was trained and saved, and is not what it should be."""
+
+    status = FAILED_CHECK_STATUS
 
 
 class DivergedError(RasenganError):

@@ -184,11 +184,13 @@ def test_a_recipe_that_decomposes_goes_on_with_dora_from_what_is_turned(shapes):
 def test_what_fills_a_rank_up_changes_nothing_and_can_be_trained(shapes):
     layer = LINEAR[0]
     change = Dense(change=draw(shapes[layer][0], 1) @ draw(1, shapes[layer][1]))
-    adapter, _, _ = start(contents_of({layer: change}), AdapterSettings(rank=3))
+    contents = contents_of({layer: change})
+    adapter, _, _ = start(contents, AdapterSettings(rank=70))  # of a layer with 64 outputs
+    outputs_match(adapter, contents)
     up = adapter.parameters[f"{layer}.lora_B.default.weight"]
     down = adapter.parameters[f"{layer}.lora_A.default.weight"]
-    assert torch.equal(up[:, 1:], torch.zeros_like(up[:, 1:]))
-    assert bool(down.any(dim=1).all())
+    assert torch.equal(up[:, 64:], torch.zeros(64, 6))
+    assert bool((up.any(dim=0) | down.any(dim=1)).all())
 
 
 @pytest.mark.parametrize("kind", ["LoRA", "DoRA"])

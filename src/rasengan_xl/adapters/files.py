@@ -5,16 +5,13 @@ from pathlib import Path
 from typing import Any, cast
 
 from rasengan_xl.adapters.attach import Adapter
+from rasengan_xl.adapters.reading.layer_keys import refuse_other_files
+from rasengan_xl.adapters.reading.peft_metadata import METADATA_KEY
+from rasengan_xl.adapters.reading.raw import open_adapter
 from rasengan_xl.errors import AdapterError
 from rasengan_xl.runs.folder import ADAPTER_FILE
-from rasengan_xl.tensor_file import (
-    UNREADABLE,
-    read_header,
-    tensor_names,
-    write_tensors,
-)
+from rasengan_xl.tensor_file import read_header, write_tensors
 
-_METADATA_KEY = "lora_adapter_metadata"
 _ADAPTER_NAME = "default"
 _ZERO_TERMINAL_SNR, _YES = "ss_zero_terminal_snr", "True"
 """The entry of a file's header by which github.com/kohya-ss/sd-scripts tells the same."""
@@ -37,7 +34,7 @@ def save_adapter(adapter: Adapter, file: Path, *, zero_terminal_snr: bool = Fals
     config: dict[str, Any] = unet.peft_config[_ADAPTER_NAME].to_dict()
     kept = {name: value for name, value in config.items() if value is not None}
     description = {f"unet.{name}": _plain(value) for name, value in kept.items()}
-    header = {_METADATA_KEY: json.dumps(description, indent=2, sort_keys=True)}
+    header = {METADATA_KEY: json.dumps(description, indent=2, sort_keys=True)}
     if zero_terminal_snr:
         header[_ZERO_TERMINAL_SNR] = _YES
     write_tensors(file, tensors, header)
@@ -56,21 +53,29 @@ def file_key(parameter_name: str) -> str:
 
 
 def find_adapter(path: Path) -> Path:
-    """Return the adapter's file: the path itself, or the adapter in the folder it names.
+    """Return an adapter's file: the path itself, or the adapter in the folder it names.
+
+    It may be any trainer's.  Only the description at its start is read.
 
     Raises:
-        AdapterError: There is none, or it is not an adapter for a UNet.
+        AdapterError: There is none, several, or it is not an adapter.
     """
-    file = path / ADAPTER_FILE if path.is_dir() else path
+    file = _find_in_folder(path) if path.is_dir() else path
     if not file.is_file():
         raise AdapterError(f"{path}: no adapter here; name a run's folder or a .safetensors file")
-    try:
-        names = tensor_names(file)
-    except UNREADABLE as error:
-        raise AdapterError(f"{file}: is not a safetensors file ({error})") from error
-    if not any(name.startswith("unet.") and ".lora_" in name for name in names):
-        raise AdapterError(f"{file}: holds no UNet adapter in diffusers' form (unet.*.lora_*)")
+    refuse_other_files(open_adapter(file))
     return file
+
+
+def _find_in_folder(folder: Path) -> Path:
+    """Choose a run's adapter, or the only file of a folder that comes from elsewhere."""
+    own = folder / ADAPTER_FILE
+    others = sorted(folder.glob("*.safetensors"))
+    if own.exists() or not others:
+        return own
+    if len(others) > 1:
+        raise AdapterError(f"{folder}: holds {len(others)} .safetensors files; name one of them")
+    return others[0]
 
 
 def _plain(value: Any) -> Any:

@@ -17,6 +17,7 @@ from rasengan_xl.adapters.changes import LowRank, Weight
 _linalg: Any = torch.linalg  # its functions carry no full types
 
 Matrix = Float[Tensor, "out in"]
+Left, Right = Float[Tensor, "out rank"], Float[Tensor, "rank in"]
 SingularValues = Float[Tensor, " rank"]
 
 _NOISE = 1e-8
@@ -74,7 +75,7 @@ def without_core(change: LowRank) -> LowRank:
     )
 
 
-def _decompose(matrix: Matrix) -> tuple[Matrix, SingularValues, Matrix]:
+def _decompose(matrix: Matrix) -> tuple[Left, SingularValues, Right]:
     """Return left vectors, singular values, and right vectors times their value.
 
     By the eigenvectors of the smaller Gram matrix: in float64 exact to 1e-8 of the largest value,
@@ -95,7 +96,7 @@ def _divisor(values: SingularValues) -> SingularValues:
 
 
 def _compose(
-    left: Matrix, values: SingularValues, right: Matrix, shape: torch.Size, limits: Limits
+    left: Left, values: SingularValues, right: Right, shape: torch.Size, limits: Limits
 ) -> LowRank:
     rank = choose_rank(values, limits)
     root = _divisor(values)[:rank].sqrt()  # balanced, so that neither factor underflows in 16 bits

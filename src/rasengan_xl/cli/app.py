@@ -15,7 +15,7 @@ import typer
 from rasengan_xl.cli.generating import generate
 from rasengan_xl.cli.quiet import quieten_imports
 from rasengan_xl.config.command_line import write_command
-from rasengan_xl.errors import USER_ERROR_STATUS, RasenganError, SharedError
+from rasengan_xl.errors import RasenganError, SharedError
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -153,6 +153,53 @@ def verify(
 
 
 @app.command()
+def export(
+    adapter: Annotated[Path, typer.Argument(metavar="RUN|ADAPTER", help="A run's folder or file.")],
+    to: Annotated[
+        str,
+        typer.Option(
+            metavar="diffusers|kohya|comfyui|a1111|merged",
+            help="Who will read it; merged: the base model with the adapter in it.",
+        ),
+    ],
+    out: Annotated[
+        Path,
+        typer.Option(help="What to write: a .safetensors file, or a folder in diffusers' layout."),
+    ],
+    target: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PROGRAM@VERSION",
+            help="Write DoRA as that version computes it: comfyui@0.3.77, lycoris@3.2 [as a plain "
+            "LoRA that all versions read alike].",
+        ),
+    ] = None,
+    dtype: Annotated[
+        str | None,
+        typer.Option(metavar="fp16|bf16|fp32", help="Precision [fp32; merged or approximated: fp16]."),
+    ] = None,
+    rank: Annotated[int | None, typer.Option(help="Bring every layer to this rank.")] = None,
+    residual: Annotated[
+        float | None,
+        typer.Option(
+            help="Lower every layer's rank as far as this share of its change is left out [as it "
+            "is; 0.05 for what must be made a plain LoRA]."
+        ),
+    ] = None,
+    strength: Annotated[float, typer.Option(help="Bake a strength in.")] = 1.0,
+    base: Annotated[str | None, typer.Option(help="Base model [the run's own].")] = None,
+) -> None:
+    """Write an adapter for another program, and check what that will make of it."""
+    from rasengan_xl.cli.exporting import show_export
+    from rasengan_xl.config.requests import export_settings
+
+    settings = export_settings(
+        to=to, target=target, dtype=dtype, rank=rank, residual=residual, strength=strength
+    )
+    show_export(adapter, base, out, settings)
+
+
+@app.command()
 def report(
     folders: Annotated[list[Path], typer.Argument(help="Folders of comparisons.")],
     out: Annotated[
@@ -219,14 +266,14 @@ def copy_recipe(
 
 
 def main() -> None:
-    """Run the command; turn a user's mistake into one line and exit status 2."""
+    """Run the command; turn a user's mistake into one line and its exit status, mostly 2."""
     quieten_imports()
     try:
         app()
     except RasenganError as error:
         if not isinstance(error, SharedError):
             typer.echo(f"error: {error}", err=True)
-        sys.exit(USER_ERROR_STATUS)
+        sys.exit(error.status)
 
 
 if __name__ == "__main__":

@@ -15,10 +15,9 @@ from rasengan_xl.adapters.verification.verify import verify_adapter
 from rasengan_xl.cli.console import console, follow, progress_board
 from rasengan_xl.cli.quiet import quieten_progress_bars
 from rasengan_xl.cli.verbs import say
+from rasengan_xl.errors import FAILED_CHECK_STATUS
 from rasengan_xl.runs.verification import LayerChange, LayerKind, Verification
 
-FAILED_STATUS = 1
-"""Exit status where the adapter is there, and something is wrong with it."""
 _COLOURS = {"passed": "green", "failed": "bold red", "noted": "yellow", "not checked": "dim"}
 _PARTS = {"unet": "UNet", "text_encoder": "text encoder 1", "text_encoder_2": "text encoder 2"}
 _BAR_WIDTH = 12
@@ -35,7 +34,7 @@ def show_verification(path: Path, base: str | None, *, each_layer: bool, as_json
     else:
         _show_tables(found, each_layer=each_layer)
     if not found.passed:
-        sys.exit(FAILED_STATUS)
+        sys.exit(FAILED_CHECK_STATUS)
 
 
 def summarise(found: Verification) -> str:

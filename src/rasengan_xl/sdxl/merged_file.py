@@ -9,7 +9,6 @@ from torch import Tensor
 
 from rasengan_xl.errors import ModelError, OutputError
 from rasengan_xl.runs.records import StageProgress
-from rasengan_xl.sdxl.components import load_unet_shape
 from rasengan_xl.sdxl.merged_weights import (
     MERGE,
     Change,
@@ -17,7 +16,7 @@ from rasengan_xl.sdxl.merged_weights import (
     MergedWeights,
     refuse_existing,
 )
-from rasengan_xl.sdxl.model_folder import ModelFolder, read_scheduler_config
+from rasengan_xl.sdxl.model_folder import TEXT_ENCODERS, ModelFolder, read_scheduler_config
 from rasengan_xl.sdxl.single_file_names import (
     FIRST_ENCODER,
     POSITIONS,
@@ -30,6 +29,8 @@ from rasengan_xl.tensor_stream import PlannedTensor, stream_tensors
 SUFFIX = ".safetensors"
 PREDICTS_VELOCITY, BEGINS_FROM_PURE_NOISE = "v_pred", "ztsnr"
 """Empty tensors by which ComfyUI, A1111 and Forge tell what a checkpoint's name does not."""
+
+_EMBEDDING = "text_model.embeddings.position_embedding.weight"
 
 
 def write_single_file(
@@ -62,7 +63,9 @@ def write_single_file(
     if file.suffix != SUFFIX:
         raise OutputError(f"{file}: a single-file checkpoint is named *{SUFFIX}; name it so")
     weights = MergedWeights(model, change, dtype)
-    arranged = _arrange(model, weights.stored)
+    arranged = {
+        plan.name: plan for plan in single_file_tensors(weights.stored.names(), weights.unet)
+    }
     constants = _constants(model, weights.stored, zero_terminal_snr=zero_terminal_snr)
 
     def make(name: str) -> Tensor:
@@ -77,25 +80,28 @@ def write_single_file(
         for name, tensor in constants.items()
     ]
     total = len(planned)
-    yield StageProgress(stage=MERGE, done=0, total=total)
+    yield StageProgress(stage=MERGE, done=0, total=total, note=_note_equal_widths(weights.stored))
     with closing(stream_tensors(file, planned, make, metadata)) as written:
         for done, _ in enumerate(written, start=1):
             yield StageProgress(stage=MERGE, done=done, total=total)
     return MergedModel(path=file, tensors=total, changed=tuple(weights.changed))
 
 
-def _arrange(model: ModelFolder, stored: StoredWeights) -> dict[str, SingleFileTensor]:
-    unet = load_unet_shape(model)
-    missing = [name for name in unet.state_dict() if f"unet.{name}" not in stored]
-    if missing:
-        raise ModelError(f"{model.path}: unet has no {missing[0]}; fetch the model again")
-    return {plan.name: plan for plan in single_file_tensors(stored.names(), unet)}
-
-
 def _plan(plan: SingleFileTensor, weights: MergedWeights) -> PlannedTensor:
     described = [weights.stored.describe(source) for source in plan.sources]
     shape = plan.arrange([torch.empty(source.shape, device="meta") for source in described]).shape
     return PlannedTensor(name=plan.name, shape=tuple(shape), dtype=weights.dtype(plan.sources[0]))
+
+
+def _note_equal_widths(stored: StoredWeights) -> str:
+    """Warn of what no SDXL has, but the smallest models for trials do."""
+    widths = {stored.describe(f"{encoder}.{_EMBEDDING}").shape[1] for encoder in TEXT_ENCODERS}
+    if len(widths) > 1:
+        return ""
+    return (
+        f"both text encoders are {widths.pop()} wide, and diffusers' from_single_file tells them "
+        "apart by their widths: give it text_encoder_2 as an argument, or export to a folder"
+    )
 
 
 def _constants(
@@ -114,8 +120,6 @@ def _constants(
             )
         constants[BEGINS_FROM_PURE_NOISE] = torch.empty(0)
     if f"text_encoder.{POSITIONS}" not in stored:
-        tokens = stored.describe(
-            "text_encoder.text_model.embeddings.position_embedding.weight"
-        ).shape[0]
+        tokens = stored.describe(f"text_encoder.{_EMBEDDING}").shape[0]
         constants[f"{FIRST_ENCODER}{POSITIONS}"] = torch.arange(tokens)[None]
     return constants

@@ -9,6 +9,7 @@ from jaxtyping import Shaped
 from torch import Tensor
 
 from rasengan_xl.errors import AdapterError, ModelError, OutputError
+from rasengan_xl.sdxl.components import load_unet_shape
 from rasengan_xl.sdxl.model_folder import ModelFolder
 from rasengan_xl.sdxl.stored_weights import StoredWeights
 
@@ -43,9 +44,11 @@ class MergedWeights:
             dtype: Precision of those. The VAE keeps its own, in which it is known to work.
 
         Raises:
-            ModelError: The base cannot be read.
+            ModelError: The base cannot be read, or its UNet is not whole.
         """
         self.stored = StoredWeights(model)
+        self.unet = load_unet_shape(model)
+        self._refuse_incomplete_unet()
         self.changed: list[str] = []
         self._change = change
         self._dtype = dtype
@@ -78,6 +81,16 @@ class MergedWeights:
         if not written.isfinite().all():
             raise self._explain(name, base, merged)
         return written
+
+    def _refuse_incomplete_unet(self) -> None:
+        """Diffusers would fill what is missing with random values, and only warn."""
+        for inside, parameter in self.unet.named_parameters():
+            shape = self.stored.describe(f"unet.{inside}").shape
+            if shape != tuple(parameter.shape):
+                raise ModelError(
+                    f"{self.stored.model.path}: unet.{inside} is {list(shape)}, its config.json "
+                    f"says {list(parameter.shape)}; fetch the model again"
+                )
 
     def _explain(self, name: str, base: Tensor, merged: Tensor) -> Exception:
         if not base.isfinite().all():

@@ -7,6 +7,7 @@ import torch
 from rasengan_xl.adapters.attach import Adapter, attach_adapter
 from rasengan_xl.adapters.start_file import read_start
 from rasengan_xl.adapters.starting import begin_from
+from rasengan_xl.adapters.verification.fingerprint import BaseFingerprint, take_fingerprint
 from rasengan_xl.config.settings import RunSettings
 from rasengan_xl.dataset.encoded import EncodedDataset
 from rasengan_xl.dataset.stream import build_stream
@@ -45,6 +46,8 @@ class Run:
     settings: RunSettings
     folder: RunFolder
     """Only the first process of a job looks into it."""
+    base: BaseFingerprint
+    """Of the base before the adapter was attached."""
     state: TrainingState
     task: Task
     dataset: EncodedDataset
@@ -85,6 +88,7 @@ def assemble_run(
         unet = load_unet(footing.model, compute, settings.adapter.base_precision)
         if settings.training.gradient_checkpointing:
             unet.enable_gradient_checkpointing()
+        base = take_fingerprint(unet, compute)
         adapter = attach_adapter(unet, settings.adapter, settings.seed)
         notes = _start(adapter, settings, footing.model)
     _refuse_disagreement(adapter, dataset, ranks)
@@ -98,6 +102,7 @@ def assemble_run(
     return Run(
         settings=settings,
         folder=folder,
+        base=base,
         state=_new_state(adapter, settings, compute, ranks),
         task=task,
         dataset=dataset,

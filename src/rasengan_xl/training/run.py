@@ -22,6 +22,8 @@ from rasengan_xl.training.given import measure_given
 from rasengan_xl.training.memory_remedies import LOAD_UNET
 from rasengan_xl.training.out_of_memory import MemoryWatch
 from rasengan_xl.training.summary import summarise_run
+from rasengan_xl.training.verifying import refuse_failure, verify_run
+from rasengan_xl.whole_file import remove_file
 
 
 def run_training(
@@ -86,6 +88,7 @@ def _begin(run: Run, model: ModelFolder, *, resume: bool) -> Iterator[StageProgr
         base = model.facts()
         if ranks.is_first and resume:
             folder.check_origin(run.dataset.facts, base)
+            remove_file(folder.verification_file)  # is of what was given out before
             notes = restore_checkpoint(run.state, folder)
             folder.keep_settings(run.settings)  # harmless ones may be other than before
         elif ranks.is_first:
@@ -101,17 +104,24 @@ def _begin(run: Run, model: ModelFolder, *, resume: bool) -> Iterator[StageProgr
 
 
 def _finish(run: Run, model: ModelFolder) -> Iterator[StageProgress]:
-    """Say what the run cost, and measure what it gave."""
+    """Say what the run cost, measure what it gave, and verify that."""
     state, task, folder = run.state, run.task, run.folder
     if task.ranks.is_first:  # stands if the measurement below is broken off
         folder.write_summary(summarise_run(state, folder, task.compute.device))
     with task.ranks.together(), state.given.in_place():
         losses = yield from _measure_losses(run, model)
-    if task.ranks.is_first:
-        folder.write_table_losses(losses)
-        cost = summarise_run(state, folder, task.compute.device)
-        found = {"status": "finished", "held_out_loss": summarise_losses(losses)}
-        folder.write_summary(cost.model_copy(update=found))
+    yield StageProgress(stage="verify", done=0, total=1)
+    with task.ranks.together():
+        if task.ranks.is_first:
+            folder.write_table_losses(losses)
+            found = verify_run(run, model)
+            cost = summarise_run(state, folder, task.compute.device)
+            # One that failed is not finished: a comparison neither uses nor keeps it.
+            status = "finished" if found.passed else cost.status
+            told = {"status": status, "held_out_loss": summarise_losses(losses)}
+            folder.write_summary(cost.model_copy(update=told))
+            refuse_failure(run, found)
+    yield StageProgress(stage="verify", done=1, total=1)
 
 
 def _measure_losses(run: Run, model: ModelFolder) -> Generator[StageProgress, None, TableLosses]:

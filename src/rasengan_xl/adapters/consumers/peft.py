@@ -3,6 +3,7 @@
 import json
 import math
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from rasengan_xl.adapters.consumers.evaluation import Evaluate, group_by_layer
 from rasengan_xl.adapters.changes import Weight
+from rasengan_xl.errors import OutputError
 from rasengan_xl.sdxl.layers import ADAPTED_PARTS, ModelLayers
 from rasengan_xl.tensor_file import TensorFile
 
@@ -25,10 +27,19 @@ def peft_changes(file: Path, layers: ModelLayers) -> dict[str, Evaluate]:
     content = TensorFile(file)
     described: dict[str, Any] = json.loads(content.header["lora_adapter_metadata"])
     named = {name: name for name in layers.shapes}
+    grouped = group_by_layer(file, named, _ENDINGS)
+    _refuse_dropped(file, grouped)
     return {
         layer: _Layer(content, names, _config_of(described, layer))
-        for layer, names in group_by_layer(file, named, _ENDINGS).items()
+        for layer, names in grouped.items()
     }
+
+
+def _refuse_dropped(file: Path, grouped: Mapping[str, Mapping[str, str]]) -> None:
+    """Refuse the magnitudes that transformers passes over when it loads a text encoder's part."""
+    for layer, names in grouped.items():
+        if _ENDINGS[2] in names and not layer.startswith("unet."):
+            raise OutputError(f"{file}: {names[_ENDINGS[2]]} would be passed over by transformers")
 
 
 class _Layer:

@@ -5,14 +5,25 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from rasengan_xl.adapters.writing.plain import PEFT_DORA, Decomposition
 from rasengan_xl.errors import OutputError
 
 Consumer = Literal["diffusers", "kohya", "comfyui", "a1111"]
 CONSUMERS: tuple[Consumer, ...] = ("diffusers", "kohya", "comfyui", "a1111")
 
 FLOAT32_EPSILON = 2.0**-23
-_BY_INPUT = Decomposition(axis="input")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decomposition:
+    """How a program computes DoRA, by the words of `changes.Decomposed`."""
+
+    axis: Literal["output", "input"] = "output"
+    norm_of: Literal["changed", "base"] = "changed"
+    epsilon: float = 0.0
+
+
+PEFT_DORA = Decomposition()
+"""Of github.com/huggingface/peft: each output's own norm, of W + sBA."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +35,15 @@ class Target:
     """As the user names it, such as `comfyui@0.3.77`; without a version, that of the consumer."""
     decompositions: tuple[Decomposition, ...] = ()
     """The forms of DoRA that it computes from a file; none: what is written is plain LoRA."""
+
+    def decompositions_of(self, layer: str) -> tuple[Decomposition, ...]:
+        """Return the forms of DoRA that it computes for a layer.
+
+        diffusers has transformers load the adapters of text encoders, which drops magnitudes
+        (transformers 5.23, integrations/peft.py), with a line in its log.
+        """
+        dropped = self.consumer == "diffusers" and not layer.startswith("unet.")
+        return () if dropped else self.decompositions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +103,7 @@ KNOWN_VERSIONS = (
         program="a1111",
         first="1.10",
         last="1.10.1",
-        decompositions=(_BY_INPUT,),
+        decompositions=(Decomposition(axis="input"),),
         source="extensions-builtin/Lora/network.py since its pull request 16151: by input only",
     ),
 )

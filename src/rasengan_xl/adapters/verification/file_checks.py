@@ -10,7 +10,7 @@ from torch import Tensor
 
 from rasengan_xl.adapters.contents import AdapterContents
 from rasengan_xl.adapters.reading.any_form import read_adapter
-from rasengan_xl.adapters.verification.kinds import plain_text
+from rasengan_xl.adapters.reading.faults import shown
 from rasengan_xl.adapters.verification.outcomes import first_of, noted, outcome, plural
 from rasengan_xl.errors import AdapterError
 from rasengan_xl.runs.verification import Check
@@ -19,7 +19,8 @@ from rasengan_xl.tensor_file import UNREADABLE, read_header, read_tensors
 
 _MARKS = (".lora", "lora_", "hada_", "lokr_", "dora_scale", "magnitude")
 """One of these is in the name of any weight of an adapter."""
-LONGEST_REASON = 300
+_EXACT = {"float64", "float32", "float16", "bfloat16"}
+"""What adapters are stored in without more loss than drawing in 16 bits has anyway."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +34,11 @@ class AdapterFile:
     refusal: str = ""
     """Why it is not understood."""
 
+    @property
+    def weights(self) -> dict[str, Tensor]:
+        """Everything but alphas, which are settings."""
+        return {name: t for name, t in self.tensors.items() if not name.endswith("alpha")}
+
 
 def open_file(path: Path, layers: ModelLayers) -> AdapterFile:
     """Read an adapter, also one that does not fit its base.
@@ -43,7 +49,7 @@ def open_file(path: Path, layers: ModelLayers) -> AdapterFile:
     try:
         contents, refusal = read_adapter(path, layers), ""
     except AdapterError as error:
-        contents, refusal = None, plain_text(str(error), LONGEST_REASON)
+        contents, refusal = None, str(error)
         tensors = _read_anyway(path, error)
     else:
         tensors = read_tensors(path)
@@ -57,8 +63,7 @@ def check_keys(file: AdapterFile) -> Check:
     """Check that every weight of the file has its place in the base."""
     if file.contents is None:
         return outcome("keys", file.refusal.removeprefix(f"{file.path}: "), "")
-    # An alpha is one number; everything else must be part of a change.
-    in_file = sum(t.numel() for name, t in file.tensors.items() if not name.endswith("alpha"))
+    in_file = sum(weight.numel() for weight in file.weights.values())
     understood = file.contents.parameter_count
     layers = len(file.contents.changes)
     fault = ""
@@ -77,23 +82,30 @@ def check_keys(file: AdapterFile) -> Check:
 
 def check_finite(file: AdapterFile) -> Check:
     """Check that every number is one."""
-    bad = [name for name, tensor in file.tensors.items() if not tensor.isfinite().all()]
-    shown = first_of([plain_text(name) for name in bad])
-    fault = f"NaN or infinity in {plural(len(bad), 'weight')}: {shown}" if bad else ""
+    bad = [name for name, tensor in file.tensors.items() if not _is_finite(tensor)]
+    names = first_of([shown(name) for name in bad])
+    fault = f"NaN or infinity in {plural(len(bad), 'weight')}: {names}" if bad else ""
     return outcome("finite", fault, "no NaN, no infinity", weights_not_finite=len(bad))
 
 
 def check_precision(file: AdapterFile, *, from_run: bool) -> Check:
-    """Check in which precision the adapter is stored; ours train and are kept in float32."""
-    counts = Counter(str(t.dtype).removeprefix("torch.") for t in file.tensors.values())
+    """Check in which precision the adapter is stored; ours train and are kept in float32.
+
+    Of another's file, several precisions at once or 8 bits are noted.
+    """
+    counts = Counter(str(t.dtype).removeprefix("torch.") for t in file.weights.values())
     listed = ", ".join(f"{plural(n, 'weight')} in {name}" for name, n in counts.most_common())
     if from_run:
         fault = "" if set(counts) == {"float32"} else f"{listed}; a run's adapter is in float32"
         return outcome("precision", fault, listed, **counts)
-    if len(counts) > 1:
-        return noted("precision", listed, **counts)
-    exact = torch.float32 in {t.dtype for t in file.tensors.values()}
-    return outcome("precision", "", listed if exact else f"{listed}, rounded", **counts)
+    if counts.keys() & _EXACT and len(counts) == 1:
+        return outcome("precision", "", listed, **counts)
+    return noted("precision", listed, **counts)
+
+
+def _is_finite(tensor: Tensor) -> bool:
+    # 8-bit floats have no such test of their own.
+    return bool(torch.isfinite(tensor.float() if tensor.element_size() == 1 else tensor).all())
 
 
 def _read_anyway(path: Path, refusal: AdapterError) -> dict[str, Tensor]:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 from rasengan_xl.adapters.changes import Change, Decomposed, Dense, Hadamard, LowRank
 from rasengan_xl.adapters.contents import AdapterContents
+from rasengan_xl.adapters.reading.faults import shown
 from rasengan_xl.runs.verification import LayerKind
 
 LONGEST_FACT = 120
@@ -80,11 +81,5 @@ def list_kinds(contents: AdapterContents) -> list[LayerKind]:
 
 def pick_facts(header: Mapping[str, str]) -> dict[str, str]:
     """Choose what is worth showing of a file's header, and make it safe to show."""
-    facts = {name: plain_text(str(header[name])) for name in _FACTS if name in header}
+    facts = {name: shown(header[name], LONGEST_FACT) for name in _FACTS if name in header}
     return {name: fact for name, fact in facts.items() if fact not in {"", "None"}}
-
-
-def plain_text(text: str, longest: int = LONGEST_FACT) -> str:
-    """Put a stranger's text on one line without anything that a terminal would obey."""
-    shown = " ".join("".join(c if c.isprintable() else " " for c in text).split())
-    return shown if len(shown) <= longest else f"{shown[: longest - 1]}…"

@@ -73,8 +73,8 @@ def check_change(layers: Sequence[LayerChange]) -> Check:
 
 def norm(weight: Tensor) -> float:
     """Return the Frobenius norm, summed in float32."""
-    measure: Any = torch.linalg.vector_norm  # carries no full types
-    return float(measure(weight, dtype=torch.float32))
+    algebra: Any = torch.linalg  # carries no full types
+    return float(algebra.vector_norm(weight, dtype=torch.float32))
 
 
 def has_exact_ends(contents: AdapterContents, layer: str, weight: Tensor) -> bool:

@@ -5,18 +5,21 @@ Keys are PEFT's own everywhere: diffusers decides by the first key of a file how
 
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from torch import Tensor
 
 from rasengan_xl.adapters.changes import Decomposed
-from rasengan_xl.adapters.reading.peft_form import METADATA_KEY
+from rasengan_xl.adapters.reading.peft_metadata import METADATA_KEY
 from rasengan_xl.adapters.writing.plain import Expressed
 from rasengan_xl.adapters.writing.tensors import Described, factors_of
+from rasengan_xl.errors import OutputError
 from rasengan_xl.sdxl.layers import ADAPTED_PARTS
+from rasengan_xl.sdxl.model_folder import TEXT_ENCODERS
 
 _TEXT_MODEL = "text_model."
+_ATTENTION = (".q_proj", ".k_proj", ".v_proj", ".out_proj")
 
 
 def peft_tensors(
@@ -42,7 +45,11 @@ def peft_tensors(
 
 
 def peft_header(changes: Mapping[str, Described]) -> dict[str, str]:
-    """Describe an adapter as `peft.LoraConfig`s of its parts, without which alpha would be lost."""
+    """Describe an adapter as `peft.LoraConfig`s of its parts, without which alpha would be lost.
+
+    Raises:
+        OutputError: diffusers could not load a text encoder's part.
+    """
     described: dict[str, Any] = {}
     for part in ADAPTED_PARTS:
         inside = {
@@ -51,9 +58,19 @@ def peft_header(changes: Mapping[str, Described]) -> dict[str, str]:
             if layer.startswith(f"{part}.")
         }
         if inside:
+            _refuse_unloadable(part, inside)
             config = _describe_part(inside)
             described |= {f"{part}.{key}": value for key, value in config.items()}
     return {METADATA_KEY: json.dumps(described, indent=2, sort_keys=True)}
+
+
+def _refuse_unloadable(part: str, layers: Collection[str]) -> None:
+    """Refuse what diffusers recognises no form in (its utils/state_dict_utils.py)."""
+    if part in TEXT_ENCODERS and not any(layer.endswith(_ATTENTION) for layer in layers):
+        raise OutputError(
+            f"{part}: diffusers loads no adapter of a text encoder that has none of its attention "
+            "layers; export --to kohya, comfyui or merged"
+        )
 
 
 def _describe_part(changes: Mapping[str, Described]) -> dict[str, Any]:

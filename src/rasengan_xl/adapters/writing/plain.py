@@ -2,7 +2,6 @@
 
 import math
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -17,6 +16,7 @@ from rasengan_xl.adapters.changes import (
     Weight,
     weight_change,
 )
+from rasengan_xl.adapters.consumers.targets import Decomposition
 from rasengan_xl.adapters.low_rank import Limits, nearest_low_rank, shrink, without_core
 
 _SMALLEST_GAIN = 1e-3
@@ -24,19 +24,6 @@ _SMALLEST_GAIN = 1e-3
 
 Expressed = LowRank | Decomposed
 """What files hold: a LoRA without a core, or a DoRA over one."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Decomposition:
-    """How a program computes DoRA, by the words of `changes.Decomposed`."""
-
-    axis: Literal["output", "input"] = "output"
-    norm_of: Literal["changed", "base"] = "changed"
-    epsilon: float = 0.0
-
-
-PEFT_DORA = Decomposition()
-"""Of github.com/huggingface/peft: each output's own norm, of W + sBA."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +58,14 @@ def express(change: Change, weight: Weight, wanted: Wanted) -> Expressed:
             return meant_as(replace(change, direction=direction), weight, meaning)
         case _:
             return nearest_low_rank(weight_change(change, weight), wanted.limits)
+
+
+def is_expressible(change: Change, decompositions: tuple[Decomposition, ...]) -> bool:
+    """Tell whether a change can be written exactly where these forms of DoRA are known."""
+    if isinstance(change, Decomposed):
+        known = any(change.axis == each.axis for each in decompositions)
+        return known and isinstance(change.direction, LowRank)
+    return isinstance(change, LowRank)
 
 
 def meant_as(change: Decomposed, weight: Weight, meaning: Decomposition) -> Decomposed:

@@ -1,4 +1,4 @@
-"""Export an adapter: write what another program reads, then hold its formula against the source."""
+"""Write an adapter for another program, and hold that program's formula against the source."""
 
 from collections.abc import Callable, Generator, Mapping
 from contextlib import closing, suppress
@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from rasengan_xl.adapters.changes import Change, Decomposed, LowRank, Weight, weight_change
-from rasengan_xl.adapters.checking import (
+from rasengan_xl.adapters.changes import Decomposed, LowRank, Weight, weight_change
+from rasengan_xl.adapters.writing.checking import (
     Deviation,
     measure,
     read_as,
@@ -22,12 +22,12 @@ from rasengan_xl.adapters.low_rank import Limits, relative_distance
 from rasengan_xl.adapters.writing.kohya_form import kohya_tensors
 from rasengan_xl.adapters.writing.peft_form import peft_header, peft_tensors
 from rasengan_xl.adapters.writing.plain import (
-    Decomposition,
     Expressed,
     Wanted,
     at_strength,
     decompose,
     express,
+    is_expressible,
 )
 from rasengan_xl.adapters.writing.tensors import Described, describe, in_precision
 from rasengan_xl.errors import AdapterError
@@ -103,7 +103,7 @@ Describe = Callable[[Mapping[str, Described]], Mapping[str, str]]
 """Makes the texts of a file's header, of what its layers hold."""
 
 
-def export_adapter(
+def write_adapter(
     contents: AdapterContents, base: Base, file: Path, options: ExportOptions, texts: Describe
 ) -> Generator[StageProgress, None, ExportReport]:
     """Write an adapter for a program, and check what that will make of it.
@@ -132,7 +132,7 @@ def export_adapter(
         header = {**texts(work.described), **work.header()}
         yield from _write(draft, work.tensors, header)
         deviations = yield from work.check(draft)
-        refuse_deviation(options.target, deviations, file)
+        refuse_deviation(options.target.name, deviations, file)
         draft.replace(file)
     finally:
         with suppress(OSError):
@@ -188,7 +188,7 @@ class _Work:
         change, options = self._contents.changes[layer], self._options
         weight = self._base.weight(layer)
         wanted = Wanted(
-            decompositions=options.target.decompositions,
+            decompositions=options.target.decompositions_of(layer),
             limits=options.limits,
             resized=options.resized,
         )
@@ -225,6 +225,13 @@ class _Work:
     def _trained(self, layer: str, weight: Weight) -> Weight:
         return self._options.strength * weight_change(self._contents.changes[layer], weight)
 
+    def _is_kept(self, layer: str, expressed: Expressed) -> bool:
+        """Tell whether a layer was written exactly: in its own form, or another that holds it."""
+        change = self._contents.changes[layer]
+        if isinstance(change, Decomposed) and not isinstance(expressed, Decomposed):
+            return False
+        return is_expressible(change, self._options.target.decompositions_of(layer))
+
     def _note_allowance(self, layer: str, expressed: Expressed, weight: Weight) -> None:
         """Keep how far a layer may be off: by rounding, and by what was left out."""
         full = weight.double()
@@ -233,7 +240,7 @@ class _Work:
             expressed.gain(full).abs().max().item() if isinstance(expressed, Decomposed) else 1.0
         )
         allowed = rounding_allowance(expressed, gain, trained, full, self._options.dtype)
-        if self._options.resized or not _is_kept(self._contents.changes[layer], expressed):
+        if self._options.resized or not self._is_kept(layer, expressed):
             residual = relative_distance(weight_change(expressed, full), trained)
             rank = self.described[layer].rank
             self.approximated.append(Approximated(layer=layer, rank=rank, residual=residual))
@@ -251,14 +258,5 @@ def _decomposed_parts(contents: AdapterContents, target: Target) -> set[str]:
     return {
         layer.partition(".")[0]
         for layer, change in contents.changes.items()
-        if isinstance(change, Decomposed)
-        and isinstance(change.direction, LowRank)
-        and any(change.axis == each.axis for each in target.decompositions)
+        if isinstance(change, Decomposed) and is_expressible(change, target.decompositions_of(layer))
     }
-
-
-def _is_kept(change: Change, expressed: Expressed) -> bool:
-    """Tell whether a layer was written exactly, in its own form or another."""
-    if isinstance(change, Decomposed):
-        return isinstance(expressed, Decomposed) and isinstance(change.direction, LowRank)
-    return isinstance(change, LowRank)

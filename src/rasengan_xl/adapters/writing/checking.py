@@ -1,6 +1,6 @@
 """How far what a program makes of a file is from the weight change that was trained."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -68,16 +68,20 @@ def measure(
         trained: The change that was trained.
         allowed: Largest relative deviation.
     """
-    found = evaluate(weight.double())
+    return deviation_between(layer, evaluate(weight.double()), trained, allowed)
+
+
+def deviation_between(layer: str, found: Weight, trained: Weight, allowed: float) -> Deviation:
+    """Compare two changes of a layer's weight."""
     return Deviation(
         layer=layer,
-        relative=relative_distance(found, trained.double()),
+        relative=relative_distance(found.double(), trained.double()),
         largest=(found - trained).abs().max().item(),
         allowed=allowed,
     )
 
 
-def refuse_deviation(target: Target, deviations: list[Deviation], file: Path) -> None:
+def refuse_deviation(program: str, deviations: Sequence[Deviation], file: Path) -> None:
     """Refuse a file that a program would make something else of.
 
     Raises:
@@ -87,10 +91,10 @@ def refuse_deviation(target: Target, deviations: list[Deviation], file: Path) ->
     if beyond:
         worst = max(beyond, key=lambda each: each.relative / each.allowed)
         raise OutputError(
-            f"{file}: not written, since {target.name} would make something else of it: "
+            f"{file}: not written, since {program} would make something else of it: "
             f"{len(beyond)} of {len(deviations)} layers, most {worst.layer}, by "
             f"{worst.relative:.2g} of its trained change where {worst.allowed:.2g} is rounding; "
-            "export with --dtype fp32, or --to merged"
+            "export with --dtype fp32"
         )
 
 

@@ -1,0 +1,57 @@
+"""A witness of a base model, taken before an adapter is put on it: has it changed since?"""
+
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+from torch import Tensor
+
+from rasengan_xl.adapters.verification.probe import Output, unet_output
+from rasengan_xl.sdxl.compute import Compute
+
+_WRAPPED = ".base_layer."
+"""Where PEFT moves the weights of a layer that it adapts."""
+_BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BaseFingerprint:
+    """What a base model computes, and a sum over the bits of each of its weights."""
+
+    output: Output
+    sums: dict[str, int]
+
+    def find_changed(self, unet: UNet2DConditionModel) -> list[str]:
+        """Name the weights of the base that are not what they were."""
+        now = _sum_bits(unet)
+        return [name for name, value in self.sums.items() if now.get(name) != value]
+
+
+def take_fingerprint(unet: UNet2DConditionModel, compute: Compute) -> BaseFingerprint:
+    """Look at a base before it is changed; takes about as long as reading its weights once."""
+    return BaseFingerprint(output=computed_output(unet, compute), sums=_sum_bits(unet))
+
+
+def computed_output(unet: UNet2DConditionModel, compute: Compute) -> Output:
+    """Return what a UNet computes of fixed inputs in a run's precision, without dropout."""
+    was_training = unet.training
+    unet.eval()
+    with compute.autocast():
+        output = unet_output(unet)
+    unet.train(was_training)
+    return output
+
+
+@torch.no_grad()
+def _sum_bits(unet: UNet2DConditionModel) -> dict[str, int]:
+    """Add up each frozen weight as whole numbers: no change of one weight leaves that as it is."""
+    named: dict[str, Tensor] = dict(cast("Any", unet).named_parameters())
+    frozen = {name.replace(_WRAPPED, "."): p for name, p in named.items() if ".lora_" not in name}
+    sums = torch.stack(
+        [
+            p.detach().reshape(-1).view(_BITS[p.element_size()]).sum(dtype=torch.int64)
+            for p in frozen.values()
+        ]
+    )
+    return dict(zip(frozen, cast("list[int]", sums.tolist()), strict=True))

@@ -1,0 +1,166 @@
+"""Verify an adapter while it still sits on the model it was trained on."""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from peft.utils.integrations import dequantize_module_weight
+from torch import Tensor, nn
+
+from rasengan_xl.adapters.attach import Adapter
+from rasengan_xl.adapters.contents import AdapterContents
+from rasengan_xl.adapters.files import file_key
+from rasengan_xl.adapters.inventory import predict_trainable_parameters
+from rasengan_xl.adapters.verification.base_checks import check_base
+from rasengan_xl.adapters.verification.contents_checks import (
+    check_count,
+    check_scale,
+    expected_scale,
+)
+from rasengan_xl.adapters.verification.file_checks import (
+    AdapterFile,
+    check_finite,
+    check_keys,
+    check_precision,
+    open_file,
+)
+from rasengan_xl.adapters.verification.fingerprint import BaseFingerprint
+from rasengan_xl.adapters.verification.kinds import list_kinds
+from rasengan_xl.adapters.verification.outcomes import first_of, not_checked, outcome, plural
+from rasengan_xl.adapters.verification.weights import check_change, measure_change
+from rasengan_xl.config.settings import AdapterSettings
+from rasengan_xl.file_digests import file_digest
+from rasengan_xl.runs.verification import Check, LayerChange, Verification
+from rasengan_xl.sdxl.components import load_unet_shape
+from rasengan_xl.sdxl.compute import Compute
+from rasengan_xl.sdxl.layers import list_layers
+from rasengan_xl.sdxl.model_folder import ModelFolder
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainedAdapter:
+    """An adapter on its base, and its file."""
+
+    adapter: Adapter
+    """With the weights that were saved."""
+    file: Path
+    settings: AdapterSettings
+    model: ModelFolder
+    """Base, as it lies on the disk."""
+    base: BaseFingerprint
+    """Taken before the adapter was attached."""
+    compute: Compute
+
+
+def verify_trained(trained: TrainedAdapter) -> Verification:
+    """Check that the file holds what was trained, that it works, and that the base is untouched.
+
+    No weights are loaded; of the base, one layer at a time is looked at.
+
+    Raises:
+        AdapterError: The file is damaged, or holds no adapter.
+    """
+    layers = list_layers(trained.model)
+    file = open_file(trained.file, layers)
+    checks = [
+        check_keys(file),
+        _check_saved(trained.adapter, file),
+        check_finite(file),
+        check_precision(file, from_run=True),
+    ]
+    measured: list[LayerChange] = []
+    contents = file.contents
+    if contents is None:
+        unread = ("parameter count", "scale", "weight change")
+        checks += [not_checked(name, "the file is not understood") for name in unread]
+    else:
+        measured = _measure_changes(trained.adapter, contents)
+        shape = load_unet_shape(trained.model)
+        predicted = predict_trainable_parameters(shape, trained.settings)
+        checks += [
+            check_count(contents, layers, predicted),
+            _check_live_scale(trained, contents),
+            check_change(measured),
+        ]
+    checks += check_base(trained.adapter, trained.base, measured, trained.compute)
+    return Verification(
+        passed=not any(check.status == "failed" for check in checks),
+        adapter=trained.file.name,
+        sha256=file_digest(trained.file),
+        form=contents.form if contents else "",
+        base=_describe_base(trained),
+        kinds=list_kinds(contents) if contents else [],
+        parameters=contents.parameter_count if contents else 0,
+        facts={},
+        notes=[],
+        checks=checks,
+        layers=measured,
+    )
+
+
+def _check_saved(adapter: Adapter, file: AdapterFile) -> Check:
+    """Compare the file with the weights on the model, bit for bit."""
+    live = {f"unet.{file_key(name)}": p.detach().cpu() for name, p in adapter.parameters.items()}
+    faults: list[str] = []
+    for what, names in (
+        ("not in the file", live.keys() - file.tensors.keys()),
+        ("only in the file", file.tensors.keys() - live.keys()),
+        (
+            "not the same",
+            {
+                n
+                for n in live.keys() & file.tensors.keys()
+                if not _is_same(live[n], file.tensors[n])
+            },
+        ),
+    ):
+        if names:
+            faults.append(f"{plural(len(names), 'weight')} {what}: {first_of(sorted(names))}")
+    found = f"read back, all {plural(len(live), 'weight')} are those on the model, to the bit"
+    return outcome("saved", "; ".join(faults), found, weights=len(live))
+
+
+def _is_same(first: Tensor, second: Tensor) -> bool:
+    return first.dtype == second.dtype and torch.equal(first, second)
+
+
+def _measure_changes(adapter: Adapter, contents: AdapterContents) -> list[LayerChange]:
+    bases = {name: layer.get_base_layer() for name, layer in _adapted_layers(adapter.unet)}
+    measured: list[LayerChange] = []
+    for name, change in contents.changes.items():
+        weight = _weight_of(bases[name]) if name in bases else None
+        shape = torch.Size() if weight is None else weight.shape
+        measured.append(measure_change(name, change, shape, weight))
+    return measured
+
+
+def _check_live_scale(trained: TrainedAdapter, contents: AdapterContents) -> Check:
+    """Check the scale in the file, and that on the model."""
+    in_file = check_scale(contents, trained.settings)
+    expected = expected_scale(trained.settings)
+    off = [
+        name
+        for name, layer in _adapted_layers(trained.adapter.unet)
+        if not all(math.isclose(s, expected, rel_tol=1e-6) for s in layer.scaling.values())
+    ]
+    if off and in_file.status == "passed":
+        fault = f"the model computed with another on {plural(len(off), 'layer')}: {first_of(off)}"
+        return outcome("scale", fault, "")
+    return in_file
+
+
+def _adapted_layers(unet: nn.Module) -> list[tuple[str, Any]]:
+    """List PEFT's layers, by the names that files use."""
+    modules: dict[str, Any] = dict(cast("Any", unet).named_modules())
+    return [(f"unet.{name}", m) for name, m in modules.items() if hasattr(m, "get_base_layer")]
+
+
+def _weight_of(layer: nn.Module) -> Tensor:
+    return cast("Tensor", dequantize_module_weight(layer)).detach()
+
+
+def _describe_base(trained: TrainedAdapter) -> str:
+    how = "NF4" if trained.settings.base_precision == "nf4" else str(trained.compute.dtype)
+    return f"{trained.model.name} in {how.removeprefix('torch.')}, as it was trained on"

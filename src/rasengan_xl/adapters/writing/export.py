@@ -1,0 +1,160 @@
+"""Export an adapter, from what was asked for to what was written."""
+
+from collections.abc import Generator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import cast
+
+import torch
+
+from rasengan_xl.adapters.consumers.targets import Consumer, Target, find_target
+from rasengan_xl.adapters.contents import AdapterContents
+from rasengan_xl.adapters.low_rank import Limits
+from rasengan_xl.adapters.writing.adapter_file import (
+    Approximated,
+    ExportOptions,
+    write_adapter,
+)
+from rasengan_xl.adapters.writing.checking import Deviation
+from rasengan_xl.adapters.writing.merging import MergeOptions, merge_adapter
+from rasengan_xl.adapters.writing.metadata import adapter_texts, merged_texts
+from rasengan_xl.adapters.writing.plain import is_expressible
+from rasengan_xl.adapters.writing.quantized_base import rescale_magnitudes
+from rasengan_xl.adapters.writing.source import Source, find_source
+from rasengan_xl.config.export_settings import ExportSettings
+from rasengan_xl.runs.folder import ADAPTER_FILE
+from rasengan_xl.runs.records import StageProgress
+
+DEFAULT_RESIDUAL = 0.05
+"""Share of a layer's change that a plain LoRA may leave out, if it cannot hold it exactly."""
+SUFFIX = ".safetensors"
+_TYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exported:
+    """What was written, and what the program that it is for will make of it."""
+
+    path: Path
+    target: str
+    precision: str
+    deviations: tuple[Deviation, ...]
+    """Of every layer, by the program's own formula."""
+    approximated: tuple[Approximated, ...] = ()
+    """Layers of which only the nearest change of a rank was written."""
+    overall_residual: float = 0.0
+    """Of all of those together, relative to their change."""
+    notes: tuple[str, ...] = ()
+    """What a user must be told."""
+
+    @property
+    def worst(self) -> Deviation:
+        """The layer that deviates most."""
+        return max(self.deviations, key=lambda each: each.relative)
+
+
+def export_adapter(
+    path: Path, base: str | None, out: Path, settings: ExportSettings
+) -> Generator[StageProgress, None, Exported]:
+    """Export an adapter.
+
+    Args:
+        path: A run's folder or an adapter's file.
+        base: The base model; None: what it was trained on.
+        out: What to write: a file, or a folder.
+        settings: How.
+
+    Raises:
+        AdapterError: There is no adapter, or it does not fit its base.
+        ModelError: The base cannot be had.
+        OutputError: Something is in the way, or what would be written would not be the adapter.
+    """
+    source = find_source(path, base)
+    source, notes = yield from _on_full_precision(source)
+    if settings.to == "merged":
+        exported = yield from _merge(source, out, settings)
+    else:
+        exported = yield from _write(source, out, settings)
+    return replace(exported, notes=(*source.contents.notes, *notes, *exported.notes))
+
+
+def _on_full_precision(
+    source: Source,
+) -> Generator[StageProgress, None, tuple[Source, tuple[str, ...]]]:
+    """Carry an adapter that was trained on NF4 over to the base as it is stored."""
+    if not source.trained_on_nf4:
+        return source, ()
+    if not source.contents.is_decomposed:
+        return source, ("trained on an NF4 base; its change is the same on the 16-bit one",)
+    _ = source.model  # refuses if it is not here
+    rescaled = yield from rescale_magnitudes(source.contents, source.base.weight)
+    return replace(source, contents=rescaled.contents), (rescaled.note,)
+
+
+def _write(
+    source: Source, out: Path, settings: ExportSettings
+) -> Generator[StageProgress, None, Exported]:
+    target = find_target(cast("Consumer", settings.to), settings.target)
+    exact = all(
+        is_expressible(change, target.decompositions_of(layer))
+        for layer, change in source.contents.changes.items()
+    )
+    # What is only near does not come nearer by the digits that float32 has more.
+    precision = settings.dtype or ("fp32" if exact else "fp16")
+    options = ExportOptions(
+        target=target,
+        dtype=_TYPES[precision],
+        limits=Limits(rank=settings.rank, residual=settings.residual or DEFAULT_RESIDUAL),
+        resized=settings.rank is not None or settings.residual is not None,
+        strength=settings.strength,
+    )
+    file = out if out.suffix == SUFFIX else out / ADAPTER_FILE
+    report = yield from write_adapter(
+        source.contents,
+        source.base,
+        file,
+        options,
+        lambda described: adapter_texts(source, target, described, settings.strength),
+    )
+    return Exported(
+        path=file,
+        target=target.name,
+        precision=precision,
+        deviations=report.deviations,
+        approximated=report.approximated,
+        overall_residual=report.overall_residual,
+        notes=_notes(source.contents, target, report.approximated, resized=options.resized),
+    )
+
+
+def _merge(
+    source: Source, out: Path, settings: ExportSettings
+) -> Generator[StageProgress, None, Exported]:
+    precision = settings.dtype or "fp16"
+    options = MergeOptions(
+        dtype=_TYPES[precision],
+        strength=settings.strength,
+        zero_terminal_snr=source.from_pure_noise,
+    )
+    texts = merged_texts(source, settings.strength)
+    deviations = yield from merge_adapter(source.contents, source.model, out, options, texts)
+    return Exported(path=out, target="merged", precision=precision, deviations=deviations)
+
+
+def _notes(
+    contents: AdapterContents,
+    target: Target,
+    approximated: tuple[Approximated, ...],
+    *,
+    resized: bool,
+) -> tuple[str, ...]:
+    if not approximated or resized:
+        return ()
+    kind = "DoRA" if contents.is_decomposed else contents.form
+    exact = "--to merged"
+    if contents.is_decomposed and target.consumer in ("comfyui", "kohya"):
+        exact = f"--target with the version of {target.consumer}, or {exact}"
+    return (
+        f"{kind} is written as plain LoRA, which every version of {target.consumer} reads alike, "
+        f"but is not all of it; exact: {exact}; nearer: a smaller --residual",
+    )
