@@ -32,11 +32,10 @@ def predict_trainable_parameters(unet: nn.Module, settings: AdapterSettings) -> 
     Raises:
         AdapterError: A target matches no layer, or one that cannot be adapted.
     """
-    ranks = {shape.layer: shape.rank for shape in settings.layer_shapes}
     count = 0
     for name, layer in find_targets(unet, settings).items():
         inputs, outputs = _sizes(layer)
-        count += ranks.get(name, settings.rank) * (inputs + outputs)
+        count += settings.rank_of(name) * (inputs + outputs)
         count += outputs if settings.decompose else 0
     return count
 

@@ -60,7 +60,7 @@ def begin_from(
 
 def _begin_layer(adapter: Adapter, name: str, change: Change, settings: AdapterSettings) -> _Begun:
     weight = _base_weight(adapter.unet.get_submodule(name))
-    rank, scale = _rank_and_scale(name, settings)
+    rank = settings.rank_of(name)
     factors, begun = factors_of(change, decompose=settings.decompose), _Begun()
     if factors is None or factors.rank != rank:
         whole = weight_change(change, weight)
@@ -69,7 +69,7 @@ def _begin_layer(adapter: Adapter, name: str, change: Change, settings: AdapterS
         norms = [_linalg.vector_norm(each).item() for each in (lost, whole)]
         begun = _Begun(lost=norms[0], whole=norms[1], is_turned=True)
     # Exactly 1 where the layer keeps its alpha.
-    share = factors.scale / scale
+    share = factors.scale / settings.scale_of(name)
     _set(adapter, f"{name}.lora_A.default.weight", factors.down.float())
     _set(adapter, f"{name}.lora_B.default.weight", factors.up.float() * share)
     if not settings.decompose:
@@ -96,13 +96,6 @@ def _filled_up(factors: LowRank, rank: int) -> LowRank:
         up=torch.cat([up, up.new_zeros(up.shape[0], lacking, *up.shape[2:])], dim=1),
         alpha=factors.scale * rank,
     )
-
-
-def _rank_and_scale(layer: str, settings: AdapterSettings) -> tuple[int, float]:
-    own = (shape for shape in settings.layer_shapes if shape.layer == layer)
-    shape = next(own, settings)
-    root = math.sqrt(shape.rank) if settings.rank_stabilized else shape.rank
-    return shape.rank, shape.alpha / root
 
 
 def _base_weight(module: nn.Module) -> Weight:

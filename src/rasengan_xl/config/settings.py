@@ -4,6 +4,7 @@ Every field, its unit and its default stand here and in the two modules that thi
 and nowhere else.
 """
 
+import math
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
@@ -51,6 +52,17 @@ class AdapterSettings(Settings):
     """SHA-256 of that file: found by itself, and held to when a run is continued."""
     start_text: Literal["refuse", "leave-out"] = "refuse"
     """What becomes of changes to text encoders in that file, which training cannot go on with."""
+
+
+    def rank_of(self, layer: str) -> int:
+        """Return the rank of a layer, by its full name in the UNet."""
+        return next((each.rank for each in self.layer_shapes if each.layer == layer), self.rank)
+
+    def scale_of(self, layer: str) -> float:
+        """Return what a layer's product of factors is multiplied by."""
+        own = (each.alpha for each in self.layer_shapes if each.layer == layer)
+        alpha, rank = next(own, self.alpha), self.rank_of(layer)
+        return alpha / (math.sqrt(rank) if self.rank_stabilized else rank)
 
 
 class ComputeSettings(Settings):
