@@ -67,14 +67,14 @@ def test_changes_to_text_encoders_are_refused_or_left_out_and_told(settings, tmp
         tensors[f"{name}.lora_up.weight"] = torch.randn(width, 2)
         tensors[f"{name}.alpha"] = torch.tensor(1.0)
     save_file(tensors, file)
-    with pytest.raises(AdapterError, match=r"changes 1 layers of the text.*start_text=leave-out"):
+    with pytest.raises(AdapterError, match=r"changes 1 layer of the text.*start_text=leave-out"):
         settle_start(settings(adapter={"start_from": str(file)}))
     settled = settle_start(settings(adapter={"start_from": str(file), "start_text": "leave-out"}))
     contents, _ = read_start(settled, model)
     assert list(contents.changes) == [
         "unet.down_blocks.1.attentions.0.transformer_blocks.0.attn1.to_q"
     ]
-    assert "1 layers of the text encoders are left out" in contents.notes[-1]
+    assert "1 layer of the text encoders are left out" in contents.notes[-1]
     only_text = tmp_path / "text.safetensors"
     save_file({k: v for k, v in tensors.items() if k.startswith(TEXT)}, only_text)
     with pytest.raises(AdapterError, match="does not change the UNet"):

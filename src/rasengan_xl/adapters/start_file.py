@@ -10,6 +10,7 @@ from rasengan_xl.adapters.files import find_adapter
 from rasengan_xl.adapters.reading.any_form import read_adapter
 from rasengan_xl.adapters.start_shape import UNET, given_shape, trainable_shape
 from rasengan_xl.adapters.verification.kinds import list_kinds
+from rasengan_xl.adapters.verification.outcomes import plural
 from rasengan_xl.config.settings import AdapterSettings, RunSettings
 from rasengan_xl.errors import AdapterError, RecipeError
 from rasengan_xl.file_digests import file_digest
@@ -88,7 +89,7 @@ def copy_start(settings: RunSettings, to: Path) -> None:
 def describe_given(contents: AdapterContents) -> str:
     """Say in a few words what an adapter is: its file, form, kinds and size."""
     kinds = (
-        f"{each.kind} on {each.layers} layers of {each.part}"
+        f"{each.kind} on {plural(each.layers, 'layer')} of {each.part}"
         + (f", rank {', '.join(map(str, each.ranks))}" if each.ranks else "")
         for each in list_kinds(contents)
     )
@@ -114,10 +115,10 @@ def _leave_text_out(contents: AdapterContents, settings: AdapterSettings) -> Ada
         )
     if text and settings.start_text == "refuse":
         raise AdapterError(
-            f"{contents.source}: changes {text} layers of the text encoders, too, and training "
+            f"{contents.source}: changes {plural(text, 'layer')} of the text encoders, too, and training "
             "adapts the UNet alone: leave them out by --set adapter.start_text=leave-out"
         )
-    note = (f"its changes to {text} layers of the text encoders are left out",) if text else ()
+    note = (f"its changes to {plural(text, 'layer')} of the text encoders are left out",) if text else ()
     return replace(contents, changes=own, notes=(*contents.notes, *note))
 
 

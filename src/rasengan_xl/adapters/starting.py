@@ -21,6 +21,7 @@ from rasengan_xl.adapters.changes import (
 from rasengan_xl.adapters.contents import AdapterContents
 from rasengan_xl.adapters.low_rank import Limits, nearest_low_rank
 from rasengan_xl.adapters.start_shape import factors_of, unet_changes
+from rasengan_xl.adapters.verification.outcomes import plural
 from rasengan_xl.config.settings import AdapterSettings
 
 _linalg: Any = torch.linalg  # its functions carry no full types
@@ -125,7 +126,7 @@ def _set(adapter: Adapter, name: str, value: Tensor) -> None:
 
 
 def _tell_start(contents: AdapterContents, begun: Mapping[str, _Begun]) -> Sequence[str]:
-    layers = f"{len(begun)} layers" if len(begun) > 1 else "1 layer"
+    layers = plural(len(begun), "layer")
     return (f"starts from {contents.source} ({contents.form}): {layers}", *contents.notes)
 
 
