@@ -33,7 +33,6 @@ from rasengan_xl.sdxl.model_folder import find_model
 from rasengan_xl.training.interruption import stop_on_interrupt
 from rasengan_xl.training.run import run_training
 
-
 Outcome = TypeVar("Outcome")
 
 
@@ -120,6 +119,21 @@ def generate(
             return end.value
         if isinstance(record, StageProgress) and record.note:
             warnings.warn(record.note, stacklevel=2)
+
+
+def export(
+    adapter: Path, *, to: str, out: Path, base_model: str | None = None, **options: Any
+) -> Exported:
+    """Write an adapter for another program, and check what that will make of it.
+
+    Args:
+        adapter: A run's folder or an adapter's file.
+        to: `diffusers`, `kohya`, `comfyui`, `a1111` or `merged`.
+        out: What to write: a `.safetensors` file, or a folder in diffusers' layout.
+        base_model: The base, if not the run's own.
+        options: `target`, `dtype`, `rank`, `residual` and `strength`, as `ExportSettings` has them.
+    """
+    return _run(export_adapter(adapter, base_model, out, export_settings(to=to, **options)))
 
 
 def prepare(recipe: str, overrides: Sequence[str] = (), *, out: Path) -> AccountSummary:

@@ -12,7 +12,7 @@ def rasengan(*arguments, **options):
     return subprocess.run(command, capture_output=True, text=True, check=False, **options)
 
 
-VERBS = ["compare", "train", "generate", "verify", "report", "prepare", "recipes"]
+VERBS = ["compare", "train", "generate", "verify", "export", "report", "prepare", "recipes"]
 
 
 def test_help_names_every_verb_and_loads_nothing_heavy():

@@ -17,7 +17,8 @@ from rasengan_xl.adapters.changes import LowRank, Weight
 _linalg: Any = torch.linalg  # its functions carry no full types
 
 Matrix = Float[Tensor, "out in"]
-Left, Right = Float[Tensor, "out rank"], Float[Tensor, "rank in"]
+Left = Float[Tensor, "out rank"]
+Right = Float[Tensor, "rank in"]
 SingularValues = Float[Tensor, " rank"]
 
 _NOISE = 1e-8
@@ -119,9 +120,14 @@ def choose_rank(values: SingularValues, limits: Limits) -> int:
     return max(1, min(largest, above + 1))
 
 
+def frobenius_norm(tensor: Tensor) -> float:
+    """Return the root of the sum of all squares."""
+    return float(_linalg.vector_norm(tensor))
+
+
 def relative_distance(found: Weight, wanted: Weight) -> float:
     """Return the norm of a difference, relative to the norm of what is wanted."""
-    difference, norm = (found - wanted).norm().item(), wanted.norm().item()
+    difference, norm = frobenius_norm(found - wanted), frobenius_norm(wanted)
     if norm:
         return difference / norm
     return math.inf if difference else 0.0

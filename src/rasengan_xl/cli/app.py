@@ -176,7 +176,10 @@ def export(
     ] = None,
     dtype: Annotated[
         str | None,
-        typer.Option(metavar="fp16|bf16|fp32", help="Precision [fp32; merged or approximated: fp16]."),
+        typer.Option(
+            metavar="fp16|bf16|fp32",
+            help="Precision [the adapter's own; merged or approximated: fp16].",
+        ),
     ] = None,
     rank: Annotated[int | None, typer.Option(help="Bring every layer to this rank.")] = None,
     residual: Annotated[

@@ -17,7 +17,7 @@ class ExportSettings(Settings):
     target: str | None = None
     """Version of that program, such as `comfyui@0.3.77`, whose own form of DoRA is written."""
     dtype: Precision | None = None
-    """Of what is written; absent: fp32 for what holds the adapter exactly, else fp16."""
+    """Of what is written; absent: the adapter's own if it is held exactly, else fp16."""
     rank: PositiveInt | None = None
     """Rank to which every layer is brought."""
     residual: Annotated[float, Field(gt=0, lt=1)] | None = None

@@ -1,5 +1,6 @@
 """Store the UNet's linear weights in 4-bit NF4 (QLoRA, arXiv:2305.14314, section 3)."""
 
+from importlib import import_module
 from typing import Any, cast
 
 import bitsandbytes
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 from rasengan_xl.sdxl.compute import Compute
 
 _layers: Any = bitsandbytes.nn  # carries no types
-_functional: Any = bitsandbytes.functional
+_functional: Any = import_module("bitsandbytes.functional")
 
 BLOCK_SIZE = 64
 """Weights that share one scale; the scales are themselves quantized ("double quantization")."""

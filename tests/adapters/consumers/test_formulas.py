@@ -15,7 +15,8 @@ from safetensors.torch import load_file
 from rasengan_xl.adapters.changes import weight_change
 from rasengan_xl.adapters.consumers.targets import find_target
 from rasengan_xl.adapters.low_rank import Limits
-from rasengan_xl.adapters.writing.adapter_file import ExportOptions, write_adapter
+from rasengan_xl.adapters.writing.adapter_file import write_adapter
+from rasengan_xl.adapters.writing.conversion import ExportOptions
 
 from ..writing.random_contents import ATTENTION, EVERYWHERE, FEED_FORWARD, finish, random_contents
 
@@ -73,9 +74,7 @@ def by_input(tensors, name, weight):
 
 
 def export(mini_base, contents, file, consumer, version=None, residual=1e-7):
-    options = ExportOptions(
-        target=find_target(consumer, version), limits=Limits(residual=residual)
-    )
+    options = ExportOptions(target=find_target(consumer, version), limits=Limits(residual=residual))
     return finish(write_adapter(contents, mini_base, file, options, lambda _: {}))
 
 
@@ -135,8 +134,8 @@ def test_one_versions_dora_is_wrong_in_the_other(mini_base, tmp_path):
     export(mini_base, contents, tmp_path / "a.safetensors", "comfyui", "comfyui@0.3.77")
     tensors = load_file(tmp_path / "a.safetensors")
     weight = mini_base.weight(ATTENTION[0]).double()
+    misread = comfyui(tensors, kohya_name(ATTENTION[0]), weight, after_15458=True)
     with pytest.raises(AssertionError):
-        misread = comfyui(tensors, kohya_name(ATTENTION[0]), weight, after_15458=True)
         assert_equal(misread, contents, ATTENTION[0], weight)
 
 

@@ -1,5 +1,6 @@
 """Random adapters on the layers of the mini model, for what needs no training."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -13,7 +14,7 @@ from rasengan_xl.adapters.changes import (
     LowRank,
 )
 from rasengan_xl.adapters.contents import AdapterContents
-from rasengan_xl.adapters.writing.adapter_file import Base
+from rasengan_xl.adapters.writing.conversion import Base
 
 BLOCK = "unet.mid_block.attentions.0.transformer_blocks.0."
 ATTENTION = tuple(
@@ -41,27 +42,33 @@ def random_change(kind, weight, rank, alpha, generator) -> Change:
     def randn(*shape):
         return torch.randn(shape, generator=generator)
 
-    out, into, *kernel = weight.shape
-    ones = (1,) * len(kernel)
-    plain = LowRank(
-        down=randn(rank, into, *kernel) * 0.1,
-        up=randn(out, rank, *ones) * 0.1,
-        alpha=alpha,
-        rank_stabilized=kind == "rslora",
-    )
+    plain = random_lora(weight, rank, alpha, randn)
     match kind:
-        case "lora" | "rslora":
-            return plain
         case "dora":
             return decomposed(plain, weight, "output", randn)
         case "dora-by-input":
             return decomposed(plain, weight, "input", randn)
-        case "tucker" if kernel:
-            core = randn(rank, rank, *kernel)
-            down = randn(rank, into, *ones) * 0.1
-            return LowRank(down=down, up=plain.up, mid=core, alpha=alpha)
-        case "tucker":
+        case "rslora":
+            return replace(plain, rank_stabilized=True)
+        case "tucker" if weight.dim() > 2:
+            core = randn(rank, rank, *weight.shape[2:])
+            return replace(plain, down=plain.down[..., :1, :1], mid=core)
+        case "lora" | "tucker":
             return plain
+    return random_product(kind, weight, alpha, randn)
+
+
+def random_lora(weight, rank, alpha, randn) -> LowRank:
+    out, into, *kernel = weight.shape
+    ones = (1,) * len(kernel)
+    return LowRank(
+        down=randn(rank, into, *kernel) * 0.1, up=randn(out, rank, *ones) * 0.1, alpha=alpha
+    )
+
+
+def random_product(kind, weight, alpha, randn) -> Change:
+    out, into, *kernel = weight.shape
+    match kind:
         case "loha":
             first, second = (
                 (randn(out, 2) * 0.3, randn(2, weight[0].numel()) * 0.3) for _ in range(2)

@@ -1,6 +1,6 @@
 """An export for diffusers, loaded by diffusers, draws what our own way of applying it draws."""
 
-import numpy
+import numpy as np
 import pytest
 import torch
 from diffusers import StableDiffusionXLPipeline
@@ -8,7 +8,8 @@ from diffusers import StableDiffusionXLPipeline
 from rasengan_xl.adapters.applying import applied
 from rasengan_xl.adapters.consumers.targets import find_target
 from rasengan_xl.adapters.low_rank import Limits
-from rasengan_xl.adapters.writing.adapter_file import ExportOptions, write_adapter
+from rasengan_xl.adapters.writing.adapter_file import write_adapter
+from rasengan_xl.adapters.writing.conversion import ExportOptions
 from rasengan_xl.mini import MODEL_FOLDER
 from rasengan_xl.sdxl.layers import ADAPTED_PARTS
 
@@ -62,8 +63,8 @@ def test_diffusers_draws_the_same_picture_with_the_export(
     pipeline.load_lora_weights(tmp_path, weight_name="a.safetensors")
     theirs = draw(pipeline)
     pipeline.unload_lora_weights()
-    assert numpy.abs(ours - base).max() > 20
-    assert numpy.abs(ours - theirs).max() < 2
+    assert np.abs(ours - base).max() > 20
+    assert np.abs(ours - theirs).max() < 2
 
 
 def test_layers_of_several_ranks_and_alphas_keep_theirs(mini_base, pipeline, tmp_path):
@@ -81,4 +82,4 @@ def test_layers_of_several_ranks_and_alphas_keep_theirs(mini_base, pipeline, tmp
     pipeline.load_lora_weights(tmp_path, weight_name="a.safetensors")
     theirs = draw(pipeline)
     pipeline.unload_lora_weights()
-    assert numpy.abs(ours - theirs).max() < 2
+    assert np.abs(ours - theirs).max() < 2

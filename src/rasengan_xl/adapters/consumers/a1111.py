@@ -6,7 +6,7 @@ from pathlib import Path
 from torch import Tensor
 
 from rasengan_xl.adapters.changes import Weight
-from rasengan_xl.adapters.consumers.evaluation import Evaluate, group_by_layer
+from rasengan_xl.adapters.consumers.evaluation import Evaluate, group_by_layer, row_norms
 from rasengan_xl.sdxl.layers import ModelLayers
 from rasengan_xl.tensor_file import TensorFile
 
@@ -43,7 +43,7 @@ class _Layer:
         if "dora_scale" not in self._names:
             return change
         merged = change + weight
-        by_input = merged.transpose(0, 1).reshape(weight.shape[1], -1).norm(dim=1, keepdim=True)
+        by_input = row_norms(merged.transpose(0, 1).reshape(weight.shape[1], -1))
         norm = by_input.reshape(weight.shape[1], *(1,) * (weight.dim() - 1)).transpose(0, 1)
         return merged * (self._read("dora_scale", weight) / norm) - weight
 

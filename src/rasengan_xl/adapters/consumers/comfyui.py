@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from rasengan_xl.adapters.changes import Weight
-from rasengan_xl.adapters.consumers.evaluation import Evaluate, group_by_layer
+from rasengan_xl.adapters.consumers.evaluation import Evaluate, group_by_layer, row_norms
 from rasengan_xl.adapters.consumers.targets import FLOAT32_EPSILON
 from rasengan_xl.sdxl.layers import ModelLayers
 from rasengan_xl.tensor_file import TensorFile
@@ -52,7 +52,9 @@ class _Layer:
 
     def __call__(self, weight: Weight) -> Weight:
         up, down = (self._read(ending, weight).flatten(1) for ending in _ENDINGS[:2])
-        scale = self._read("alpha", weight).item() / down.shape[0] if "alpha" in self._names else 1.0
+        scale = (
+            self._read("alpha", weight).item() / down.shape[0] if "alpha" in self._names else 1.0
+        )
         difference = scale * torch.mm(up, down).reshape(weight.shape)
         if "dora_scale" not in self._names:
             return difference
@@ -60,10 +62,10 @@ class _Layer:
         by_output = magnitude.shape[0] == weight.shape[0]
         if by_output:
             measured = changed if self._output_norm_of_changed else weight
-            rows = measured.reshape(weight.shape[0], -1).norm(dim=1)
+            rows = row_norms(measured.reshape(weight.shape[0], -1))
             norm = rows.reshape(-1, *(1,) * (weight.dim() - 1))
         else:
-            columns = changed.transpose(0, 1).reshape(weight.shape[1], -1).norm(dim=1)
+            columns = row_norms(changed.transpose(0, 1).reshape(weight.shape[1], -1))
             norm = columns.reshape(1, -1, *(1,) * (weight.dim() - 2))
         # No reshape of the magnitude: it is broadcast as it lies in the file.
         return changed * (magnitude / (norm + FLOAT32_EPSILON)) - weight

@@ -2,6 +2,11 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from rasengan_xl.adapters.changes import Weight
 from rasengan_xl.errors import OutputError
@@ -9,6 +14,14 @@ from rasengan_xl.tensor_file import tensor_names
 
 Evaluate = Callable[[Weight], Weight]
 """From a layer's base weight in float32 to what a program adds to it at strength 1."""
+
+
+_linalg: Any = torch.linalg  # its functions carry no full types
+
+
+def row_norms(matrix: Float[Tensor, "rows columns"]) -> Float[Tensor, " rows"]:
+    """Return the norm of each row."""
+    return _linalg.vector_norm(matrix, dim=1)
 
 
 def group_by_layer(

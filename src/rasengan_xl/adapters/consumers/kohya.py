@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from rasengan_xl.adapters.changes import Weight
-from rasengan_xl.adapters.consumers.evaluation import Evaluate, group_by_layer
+from rasengan_xl.adapters.consumers.evaluation import Evaluate, group_by_layer, row_norms
 from rasengan_xl.adapters.consumers.targets import FLOAT32_EPSILON
 from rasengan_xl.sdxl.layers import ModelLayers
 from rasengan_xl.tensor_file import TensorFile
@@ -55,7 +55,7 @@ class _Layer:
         if "dora_scale" not in self._names:
             return added
         whole = weight + added
-        norm = whole.reshape(len(whole), -1).norm(dim=1) + FLOAT32_EPSILON
+        norm = row_norms(whole.reshape(len(whole), -1)) + FLOAT32_EPSILON
         per_output = (-1, *(1,) * (weight.dim() - 1))
         gain = self._read("dora_scale", weight).reshape(per_output) / norm.reshape(per_output)
         return whole * gain - weight

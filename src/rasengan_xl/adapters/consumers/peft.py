@@ -9,8 +9,8 @@ from typing import Any
 
 from torch import Tensor
 
-from rasengan_xl.adapters.consumers.evaluation import Evaluate, group_by_layer
 from rasengan_xl.adapters.changes import Weight
+from rasengan_xl.adapters.consumers.evaluation import Evaluate, group_by_layer, row_norms
 from rasengan_xl.errors import OutputError
 from rasengan_xl.sdxl.layers import ADAPTED_PARTS, ModelLayers
 from rasengan_xl.tensor_file import TensorFile
@@ -55,7 +55,7 @@ class _Layer:
         if not self._config["use_dora"]:
             return added
         whole = weight + added
-        norm = whole.flatten(1).norm(dim=1)
+        norm = row_norms(whole.flatten(1))
         gain = self._read("lora_magnitude_vector", weight).flatten() / norm
         # As its forward adds it to the base's output: (g - 1) W x + g s B A x.
         by_row = gain.reshape(-1, *(1,) * (weight.dim() - 1))

@@ -1,29 +1,16 @@
 """Which programs read an export, in which versions, and how each computes DoRA."""
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from rasengan_xl.adapters.decomposition import PEFT_DORA, Decomposition
 from rasengan_xl.errors import OutputError
 
 Consumer = Literal["diffusers", "kohya", "comfyui", "a1111"]
 CONSUMERS: tuple[Consumer, ...] = ("diffusers", "kohya", "comfyui", "a1111")
 
 FLOAT32_EPSILON = 2.0**-23
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Decomposition:
-    """How a program computes DoRA, by the words of `changes.Decomposed`."""
-
-    axis: Literal["output", "input"] = "output"
-    norm_of: Literal["changed", "base"] = "changed"
-    epsilon: float = 0.0
-
-
-PEFT_DORA = Decomposition()
-"""Of github.com/huggingface/peft: each output's own norm, of W + sBA."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,9 +81,9 @@ KNOWN_VERSIONS = (
         consumer="kohya",
         program="lycoris",
         first="3.2",
-        last="3.4",
+        last="4.1.3",
         decompositions=(Decomposition(epsilon=FLOAT32_EPSILON),),
-        source="lycoris/modules/locon.py, with its default wd_on_output = True since 3.1.1",
+        source="lycoris/functional/general.py, with its default wd_on_output = True since 3.1.1",
     ),
     KnownVersions(
         consumer="a1111",
@@ -139,18 +126,14 @@ def find_target(consumer: Consumer, version: str | None = None) -> Target:
 
 
 def _is_within(number: str, known: KnownVersions) -> bool:
-    parsed = [_parse(text) for text in (known.first, number, known.last)]
-    if any(part is None for part in parsed):
+    first, wanted, last = (_parse(text) for text in (known.first, number, known.last))
+    if first is None or wanted is None or last is None:
         return number == known.first
-    first, wanted, last = (part or () for part in parsed)
-    return first <= wanted[: max(len(first), len(wanted))] and wanted <= _padded(last)
+    return first <= wanted and wanted[: len(last)] <= last
 
 
-def _parse(text: str) -> Sequence[int] | None:
+def _parse(text: str) -> tuple[int, ...] | None:
     text = text.removeprefix("v")
-    return [int(n) for n in text.split(".")] if re.fullmatch(r"\d{1,4}(\.\d{1,4})*", text) else None
-
-
-def _padded(version: Sequence[int]) -> Sequence[int]:
-    """Let 3.4 hold for 3.4.7, too."""
-    return [*version, 9999, 9999]
+    if not re.fullmatch(r"\d{1,4}(\.\d{1,4})*", text):
+        return None
+    return tuple(int(number) for number in text.split("."))

@@ -14,7 +14,7 @@ from rasengan_xl.adapters.consumers.evaluation import Evaluate
 from rasengan_xl.adapters.consumers.kohya import kohya_changes
 from rasengan_xl.adapters.consumers.peft import peft_changes
 from rasengan_xl.adapters.consumers.targets import Target
-from rasengan_xl.adapters.low_rank import relative_distance
+from rasengan_xl.adapters.low_rank import frobenius_norm, relative_distance
 from rasengan_xl.adapters.writing.plain import Expressed
 from rasengan_xl.errors import OutputError
 from rasengan_xl.sdxl.layers import ModelLayers
@@ -113,20 +113,19 @@ def rounding_allowance(
         weight: Of the base.
         dtype: Precision of the factors.
     """
-    norm = trained.norm().item()
+    norm = frobenius_norm(trained)
     if not norm:
         return 0.0
     factors = expressed.direction if isinstance(expressed, Decomposed) else expressed
     assert isinstance(factors, LowRank)
     unit = torch.finfo(dtype).eps / 2
-    spread = abs(factors.scale) * (_magnitude(factors.up) @ _magnitude(factors.down)).norm().item()
+    spread = abs(factors.scale) * frobenius_norm(_magnitude(factors.up) @ _magnitude(factors.down))
     if not isinstance(expressed, Decomposed):
         return FLOAT32_TOLERANCE + 2.1 * unit * spread / norm
-    of_magnitudes = torch.finfo(torch.float32).eps * weight.norm().item() / norm
+    of_magnitudes = torch.finfo(torch.float32).eps * frobenius_norm(weight) / norm
     # Twice: the direction's change moves the norm that it is divided by, too.
     return FLOAT32_TOLERANCE + of_magnitudes + 4.2 * unit * gain * spread / norm
 
 
 def _magnitude(factor: Tensor) -> Tensor:
     return factor.float().flatten(1).abs()
-

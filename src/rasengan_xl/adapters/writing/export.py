@@ -7,28 +7,31 @@ from typing import cast
 
 import torch
 
+from rasengan_xl.adapters.changes import Change, Decomposed, tensors_of
 from rasengan_xl.adapters.consumers.targets import Consumer, Target, find_target
 from rasengan_xl.adapters.contents import AdapterContents
 from rasengan_xl.adapters.low_rank import Limits
-from rasengan_xl.adapters.writing.adapter_file import (
-    Approximated,
-    ExportOptions,
-    write_adapter,
-)
+from rasengan_xl.adapters.writing.adapter_file import write_adapter
 from rasengan_xl.adapters.writing.checking import Deviation
+from rasengan_xl.adapters.writing.conversion import Approximated, ExportOptions
 from rasengan_xl.adapters.writing.merging import MergeOptions, merge_adapter
 from rasengan_xl.adapters.writing.metadata import adapter_texts, merged_texts
 from rasengan_xl.adapters.writing.plain import is_expressible
 from rasengan_xl.adapters.writing.quantized_base import rescale_magnitudes
 from rasengan_xl.adapters.writing.source import Source, find_source
-from rasengan_xl.config.export_settings import ExportSettings
+from rasengan_xl.config.export_settings import ExportSettings, Precision
 from rasengan_xl.runs.folder import ADAPTER_FILE
 from rasengan_xl.runs.records import StageProgress
 
 DEFAULT_RESIDUAL = 0.05
 """Share of a layer's change that a plain LoRA may leave out, if it cannot hold it exactly."""
 SUFFIX = ".safetensors"
-_TYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
+_TYPES: dict[Precision, torch.dtype] = {
+    "fp16": torch.float16,
+    "bf16": torch.bfloat16,
+    "fp32": torch.float32,
+}
+_PRECISIONS: dict[torch.dtype, Precision] = {dtype: name for name, dtype in _TYPES.items()}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,12 +98,7 @@ def _write(
     source: Source, out: Path, settings: ExportSettings
 ) -> Generator[StageProgress, None, Exported]:
     target = find_target(cast("Consumer", settings.to), settings.target)
-    exact = all(
-        is_expressible(change, target.decompositions_of(layer))
-        for layer, change in source.contents.changes.items()
-    )
-    # What is only near does not come nearer by the digits that float32 has more.
-    precision = settings.dtype or ("fp32" if exact else "fp16")
+    precision = settings.dtype or _own_precision(source.contents, target)
     options = ExportOptions(
         target=target,
         dtype=_TYPES[precision],
@@ -125,6 +123,20 @@ def _write(
         overall_residual=report.overall_residual,
         notes=_notes(source.contents, target, report.approximated, resized=options.resized),
     )
+
+
+def _own_precision(contents: AdapterContents, target: Target) -> Precision:
+    """Return the precision in which nothing is lost that is there."""
+    changes = contents.changes
+    if not all(is_expressible(changes[one], target.decompositions_of(one)) for one in changes):
+        return "fp16"  # what is only near does not come nearer by float32's digits
+    held = {dtype for change in changes.values() for dtype in _factor_types(change)}
+    return _PRECISIONS.get(held.pop(), "fp32") if len(held) == 1 else "fp32"
+
+
+def _factor_types(change: Change) -> set[torch.dtype]:
+    factors = change.direction if isinstance(change, Decomposed) else change
+    return {tensor.dtype for tensor in tensors_of(factors)}
 
 
 def _merge(

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from rasengan_xl.adapters.changes import Change, Weight, changed_weight, weight_change
 from rasengan_xl.adapters.contents import AdapterContents
+from rasengan_xl.adapters.low_rank import frobenius_norm
 from rasengan_xl.adapters.writing.checking import (
     FLOAT32_TOLERANCE,
     Deviation,
@@ -145,9 +146,9 @@ def _check(
 
 def _rounding_allowance(wanted: Weight, change: Weight, dtype: torch.dtype) -> float:
     """Bound what rounding whole weights can do, relative to the change, which is far smaller."""
-    norm = change.norm().item()
+    norm = frobenius_norm(change)
     unit = torch.finfo(dtype).eps
-    return FLOAT32_TOLERANCE + unit * wanted.norm().item() / norm if norm else 0.0
+    return FLOAT32_TOLERANCE + unit * frobenius_norm(wanted) / norm if norm else 0.0
 
 
 def _written_tensors(

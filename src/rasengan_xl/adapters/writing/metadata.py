@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from rasengan_xl.adapters.consumers.targets import Target
+from rasengan_xl.adapters.decomposition import DECOMPOSITIONS_KEY, write_decompositions
 from rasengan_xl.adapters.writing.source import Source
 from rasengan_xl.adapters.writing.tensors import Described
 from rasengan_xl.config.settings import RunSettings
@@ -18,9 +19,6 @@ from rasengan_xl.tensor_stream import HASH_KEY
 _KEPT = ("ss_", "modelspec.", "rasengan.")
 """Entries of a file that are true of what is made from it, too."""
 _ARCHITECTURE = "stable-diffusion-xl-v1-base"
-DORA_NORM_KEY = "rasengan.dora_norm_of"
-"""Tells of which weight the norm is that a file's `dora_scale` was written for; absent: of the
-changed one, as trainers mean it."""
 
 
 def adapter_texts(
@@ -44,9 +42,7 @@ def adapter_texts(
         texts["rasengan.strength"] = f"{strength:g}"
     if target.consumer != "diffusers" and any(layer.decomposed for layer in described.values()):
         texts["rasengan.target"] = target.name
-        texts[DORA_NORM_KEY] = next(
-            each.norm_of for each in target.decompositions if each.axis == "output"
-        )
+        texts[DECOMPOSITIONS_KEY] = write_decompositions(target.decompositions)
     return texts
 
 
@@ -62,17 +58,15 @@ def merged_texts(source: Source, strength: float) -> dict[str, str]:
 
 
 def _is_of_lora(name: str) -> bool:
-    return name.startswith("ss_") or name in (DORA_NORM_KEY, "rasengan.target")
+    return name.startswith("ss_") or name in (DECOMPOSITIONS_KEY, "rasengan.target")
 
 
 def _kept_texts(source: Source) -> dict[str, str]:
     """Collect what a run tells, and what a file already says."""
     known = source.subject.settings
     told = {} if known is None else _training_texts(source, known)
-    kept = {
-        name: text for name, text in source.contents.header.items() if name.startswith(_KEPT)
-    }
-    kept.pop(DORA_NORM_KEY, None)
+    kept = {name: text for name, text in source.contents.header.items() if name.startswith(_KEPT)}
+    kept.pop(DECOMPOSITIONS_KEY, None)
     kept.pop("rasengan.target", None)
     return {**_general_texts(source), **told, **kept}
 

@@ -22,9 +22,7 @@ _TEXT_MODEL = "text_model."
 _ATTENTION = (".q_proj", ".k_proj", ".v_proj", ".out_proj")
 
 
-def peft_tensors(
-    changes: Mapping[str, Expressed], shapes: Mapping[str, Any]
-) -> dict[str, Tensor]:
+def peft_tensors(changes: Mapping[str, Expressed], shapes: Mapping[str, Any]) -> dict[str, Tensor]:
     """Name the tensors of an adapter as PEFT does.
 
     Args:

@@ -16,7 +16,7 @@ from rasengan_xl.adapters.changes import (
     Weight,
     weight_change,
 )
-from rasengan_xl.adapters.consumers.targets import Decomposition
+from rasengan_xl.adapters.decomposition import Decomposition
 from rasengan_xl.adapters.low_rank import Limits, nearest_low_rank, shrink, without_core
 
 _SMALLEST_GAIN = 1e-3

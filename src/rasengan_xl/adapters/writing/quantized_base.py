@@ -12,10 +12,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from rasengan_xl.adapters.changes import Change, Decomposed, Weight
+from rasengan_xl.adapters.consumers.evaluation import row_norms
 from rasengan_xl.adapters.contents import AdapterContents
 from rasengan_xl.runs.records import StageProgress
 from rasengan_xl.sdxl.quantization import round_to_nf4
 
+_TINY = torch.finfo(torch.float32).tiny
 RESCALE = "rescale magnitudes"
 """The stage of the work."""
 
@@ -70,6 +72,6 @@ def rescale_magnitudes(
 
 def norm_ratio(weight: Weight) -> Float[Tensor, " out"]:
     """Return each row's norm over that of its NF4 form; 1 for a row of zeros."""
-    rows = weight.float().flatten(1).norm(dim=1)
-    rounded = round_to_nf4(weight).flatten(1).norm(dim=1)
-    return torch.where(rounded > 0, rows / rounded.clamp(min=torch.finfo(rounded.dtype).tiny), 1.0)
+    rows = row_norms(weight.float().flatten(1))
+    rounded = row_norms(round_to_nf4(weight).flatten(1))
+    return torch.where(rounded > 0, rows / rounded.clamp(min=_TINY), 1.0)

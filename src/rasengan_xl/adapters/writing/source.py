@@ -9,7 +9,7 @@ from rasengan_xl.adapters.contents import AdapterContents
 from rasengan_xl.adapters.files import begins_from_pure_noise
 from rasengan_xl.adapters.reading.any_form import read_adapter
 from rasengan_xl.adapters.verification.subject import Subject, find_subject
-from rasengan_xl.adapters.writing.adapter_file import Base
+from rasengan_xl.adapters.writing.conversion import Base
 from rasengan_xl.errors import AdapterError
 from rasengan_xl.runs.folder import RunFolder, read_if_sound
 from rasengan_xl.runs.records import DatasetFacts, RunSummary
