@@ -1,7 +1,7 @@
 """The verbs of the command line as functions, for notebooks and programs.
 
 Each runs to its end and returns what it made.  To follow the work, iterate what it is built
-on: `run_training`, `run_comparison`, `prepare_dataset`, `generate_pictures`, `export_adapter` and
+on: `run_training`, `run_comparison`, `prepare_dataset`, `generate_pictures`, `export_adapters` and
 `verify_adapter` yield as they go.
 """
 
@@ -12,7 +12,8 @@ from typing import Any, TypeVar
 
 from rasengan_xl.adapters.start_file import settle_start
 from rasengan_xl.adapters.verification.verify import verify_adapter
-from rasengan_xl.adapters.writing.export import Exported, export_adapter
+from rasengan_xl.adapters.writing.combination import export_adapters
+from rasengan_xl.adapters.writing.export import Exported
 from rasengan_xl.comparison.execute import run_comparison
 from rasengan_xl.comparison.result import RESULT_FILE, Comparison
 from rasengan_xl.comparison.start_arms import settle_arms
@@ -122,18 +123,24 @@ def generate(
 
 
 def export(
-    adapter: Path, *, to: str, out: Path, base_model: str | None = None, **options: Any
+    adapter: Path | Sequence[Path],
+    *,
+    to: str,
+    out: Path,
+    base_model: str | None = None,
+    **options: Any,
 ) -> Exported:
     """Write an adapter for another program, and check what that will make of it.
 
     Args:
-        adapter: A run's folder or an adapter's file.
+        adapter: A run's folder or an adapter's file; of several, one is made.
         to: `diffusers`, `kohya`, `comfyui`, `a1111` or `merged`.
         out: What to write: a `.safetensors` file, or a folder in diffusers' layout.
         base_model: The base, if not the run's own.
-        options: `target`, `dtype`, `rank`, `residual` and `strength`, as `ExportSettings` has them.
+        options: `target`, `dtype`, `rank`, `weights` and others, as `ExportSettings` has them.
     """
-    return _run(export_adapter(adapter, base_model, out, export_settings(to=to, **options)))
+    adapters = [adapter] if isinstance(adapter, Path) else adapter
+    return _run(export_adapters(adapters, base_model, out, export_settings(to=to, **options)))
 
 
 def prepare(recipe: str, overrides: Sequence[str] = (), *, out: Path) -> AccountSummary:

@@ -115,10 +115,14 @@ def _leave_text_out(contents: AdapterContents, settings: AdapterSettings) -> Ada
         )
     if text and settings.start_text == "refuse":
         raise AdapterError(
-            f"{contents.source}: changes {plural(text, 'layer')} of the text encoders, too, and training "
-            "adapts the UNet alone: leave them out by --set adapter.start_text=leave-out"
+            f"{contents.source}: changes {plural(text, 'layer')} of the text encoders, too, and "
+            "training adapts the UNet alone: leave them out by --set adapter.start_text=leave-out"
         )
-    note = (f"its changes to {plural(text, 'layer')} of the text encoders are left out",) if text else ()
+    note = (
+        (f"its changes to {plural(text, 'layer')} of the text encoders are left out",)
+        if text
+        else ()
+    )
     return replace(contents, changes=own, notes=(*contents.notes, *note))
 
 

@@ -15,16 +15,15 @@ from rasengan_xl.adapters.changes import (
     Decomposed,
     LowRank,
     Weight,
-    changed_weight,
     weight_change,
 )
 from rasengan_xl.adapters.contents import AdapterContents
-from rasengan_xl.adapters.low_rank import Limits, nearest_low_rank
+from rasengan_xl.adapters.decomposition import PEFT_DORA
+from rasengan_xl.adapters.low_rank import Limits, frobenius_norm, nearest_low_rank
 from rasengan_xl.adapters.start_shape import factors_of, unet_changes
 from rasengan_xl.adapters.verification.outcomes import plural
+from rasengan_xl.adapters.writing.plain import decompose, meant_as
 from rasengan_xl.config.settings import AdapterSettings
-
-_linalg: Any = torch.linalg  # its functions carry no full types
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +66,7 @@ def _begin_layer(adapter: Adapter, name: str, change: Change, settings: AdapterS
         whole = weight_change(change, weight)
         factors = _filled_up(nearest_low_rank(whole, Limits(rank=rank)), rank)
         lost = whole - factors.difference(whole.shape, whole.device)
-        norms = [_linalg.vector_norm(each).item() for each in (lost, whole)]
+        norms = [frobenius_norm(each) for each in (lost, whole)]
         begun = _Begun(lost=norms[0], whole=norms[1], is_turned=True)
     # Exactly 1 where the layer keeps its alpha.
     share = factors.scale / settings.scale_of(name)
@@ -106,14 +105,10 @@ def _base_weight(module: nn.Module) -> Weight:
 
 
 def _magnitude_of(change: Change | None, factors: LowRank, weight: Weight) -> Tensor:
-    """Return the magnitudes by which PEFT's DoRA computes with just the changed weight.
-
-    It divides by the norm of W + BA, so that m of another convention is m ||W + BA|| / its norm.
-    """
-    if isinstance(change, Decomposed) and _is_as_trained(change):
-        return change.magnitude
-    norm = _linalg.vector_norm(changed_weight(factors, weight), dim=1)
-    return change.gain(weight).flatten() * norm if isinstance(change, Decomposed) else norm
+    """Return the magnitudes by which PEFT's DoRA computes with just the changed weight."""
+    if isinstance(change, Decomposed):
+        return meant_as(change, weight, PEFT_DORA).magnitude
+    return decompose(factors, weight).magnitude
 
 
 def _is_as_trained(change: Decomposed) -> bool:

@@ -154,7 +154,12 @@ def verify(
 
 @app.command()
 def export(
-    adapter: Annotated[Path, typer.Argument(metavar="RUN|ADAPTER", help="A run's folder or file.")],
+    adapters: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="RUN|ADAPTER...", help="A run's folder or file; of several, one is made."
+        ),
+    ],
     to: Annotated[
         str,
         typer.Option(
@@ -190,6 +195,21 @@ def export(
         ),
     ] = None,
     strength: Annotated[float, typer.Option(help="Bake a strength in.")] = 1.0,
+    weights: Annotated[
+        str | None,
+        typer.Option(metavar="W1,W2", help="Weights of several adapters [1 for each]."),
+    ] = None,
+    merge: Annotated[
+        str,
+        typer.Option(
+            metavar="linear|svd|ties|dare",
+            help="How several become one: their sum; the sum brought to a rank; TIES or DARE.",
+        ),
+    ] = "linear",
+    density: Annotated[
+        float, typer.Option(help="Share of each adapter's numbers that TIES and DARE keep.")
+    ] = 0.5,
+    seed: Annotated[int, typer.Option(help="Of DARE's chance.")] = 0,
     base: Annotated[str | None, typer.Option(help="Base model [the run's own].")] = None,
 ) -> None:
     """Write an adapter for another program, and check what that will make of it."""
@@ -197,9 +217,18 @@ def export(
     from rasengan_xl.config.requests import export_settings
 
     settings = export_settings(
-        to=to, target=target, dtype=dtype, rank=rank, residual=residual, strength=strength
+        to=to,
+        target=target,
+        dtype=dtype,
+        rank=rank,
+        residual=residual,
+        strength=strength,
+        weights=None if weights is None else tuple(weights.split(",")),
+        merge=merge,
+        density=density,
+        seed=seed,
     )
-    show_export(adapter, base, out, settings)
+    show_export(adapters, base, out, settings)
 
 
 @app.command()

@@ -53,7 +53,6 @@ class AdapterSettings(Settings):
     start_text: Literal["refuse", "leave-out"] = "refuse"
     """What becomes of changes to text encoders in that file, which training cannot go on with."""
 
-
     def rank_of(self, layer: str) -> int:
         """Return the rank of a layer, by its full name in the UNet."""
         return next((each.rank for each in self.layer_shapes if each.layer == layer), self.rank)
