@@ -1,7 +1,9 @@
 """A real SDXL, as small as it can be, and short runs on it."""
 
+import gc
 import os
 import signal
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,7 @@ from jaxtyping import install_import_hook
 
 # Shapes written in signatures are checked while tests run, and only then.
 SHAPED = ("sdxl", "sources", "dataset", "preparation", "adapters", "evaluation", "training")
+SHAPED += ("generation",)
 SHAPED += ("mini.pretrain", "mini.reader")
 install_import_hook([f"rasengan_xl.{name}" for name in SHAPED], "beartype.beartype")
 
@@ -23,6 +26,8 @@ from rasengan_xl.mini.world.captions import write_caption  # noqa: E402
 from rasengan_xl.mini.world.portraits import draw_portrait  # noqa: E402
 from rasengan_xl.mini.world.scenes import draw_scene  # noqa: E402
 
+from .nursery import Nursery  # noqa: E402
+
 # A shell that starts the tests in the background has them ignore Ctrl-C, and with them every
 # process that they start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -30,6 +35,12 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 # Models this small are slower on several threads, and far slower where tests share the cores.
 torch.set_num_threads(1)
 os.environ["OMP_NUM_THREADS"] = "1"  # for the processes that tests start
+
+
+def pytest_collection_finish():
+    """Search the libraries for garbage no more."""
+    gc.freeze()
+
 
 METHODS = {
     "lora": {"base_precision": "full", "decompose": False},
@@ -103,6 +114,13 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory):
         patch.setenv("RASENGAN_CACHE", str(tmp_path_factory.mktemp("cache")))
         patch.setenv("HF_HUB_OFFLINE", "1")
         yield
+
+
+@pytest.fixture(scope="session")
+def nursery(tmp_path_factory: pytest.TempPathFactory, own_cache: None):
+    """Start the command in processes of their own, without loading the libraries in each."""
+    with closing(Nursery(tmp_path_factory.mktemp("nursery"))) as nursery:
+        yield nursery
 
 
 @pytest.fixture

@@ -22,6 +22,9 @@ def test_a_verb_of_the_api_does_what_the_command_does(settings, tmp_path):
     assert prepared.trained == 9
     summary = rasengan_xl.train(str(recipe), ["adapter.rank=2"], out=tmp_path / "run")
     assert summary.steps == 2
-    (pair,) = rasengan_xl.generate(tmp_path / "run", ["a ninja"], out=tmp_path / "pictures")
-    assert pair.pair.exists()
+    drawn = rasengan_xl.generate(
+        tmp_path / "run", ["a ninja"], out=tmp_path / "pictures", sampler_steps=2
+    )
+    assert [each.subject for each in drawn.pictures] == ["base", "run"]
+    assert all(file.exists() for file in drawn.sheets)
     assert rasengan_xl.verify(tmp_path / "run").passed

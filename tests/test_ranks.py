@@ -82,6 +82,8 @@ def start_apart():
 
 LONG_PROGRAM = """
 import os, signal, sys
+from rasengan_xl import heartbeat
+heartbeat.SECONDS_BETWEEN_BEATS, heartbeat.SECONDS_UNTIL_MISSED = 0.5, 4.0
 from rasengan_xl.errors import LostRankError
 from rasengan_xl.ranks import join_ranks
 
@@ -112,7 +114,7 @@ def test_a_process_that_dies_is_named_by_those_on_other_machines(tmp_path, start
 HANGING_PROGRAM = """
 import os, signal, sys
 from rasengan_xl import heartbeat
-heartbeat.SECONDS_UNTIL_DEAD = 6.0
+heartbeat.SECONDS_BETWEEN_BEATS, heartbeat.SECONDS_UNTIL_DEAD = 0.5, 4.0
 from rasengan_xl.ranks import join_ranks
 
 with join_ranks() as ranks:

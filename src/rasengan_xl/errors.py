@@ -9,6 +9,7 @@ RasenganError
   OutputError      an output folder is in the way, or is not what was expected
     UnwritableError    a file cannot be written: full disk, read-only folder, limit
     DamagedFileError   a file of ours is cut short or altered
+  HubError         the hub refuses what was asked, or cannot be reached
   VerificationError    a trained adapter is not what it should be; exit status 1
   DivergedError    a loss or gradient stopped being a finite number
   LostRankError    another process of the job has died
@@ -59,6 +60,10 @@ class UnwritableError(OutputError):
 
 class DamagedFileError(OutputError):
     """A file that was written whole is cut short or altered."""
+
+
+class HubError(RasenganError):
+    """The hub refuses what was asked of it, or cannot be reached."""
 
 
 class VerificationError(RasenganError):

@@ -6,13 +6,42 @@ import time
 import pytest
 from PIL import Image
 
+from rasengan_xl.cli import app
+
 
 def rasengan(*arguments, **options):
+    """Run the command as a process of its own."""
     command = (sys.executable, "-m", "rasengan_xl", *map(str, arguments))
     return subprocess.run(command, capture_output=True, text=True, check=False, **options)
 
 
-VERBS = ["compare", "train", "generate", "verify", "export", "report", "prepare", "recipes"]
+@pytest.fixture
+def here(monkeypatch, capfd):
+    """Run the command in this process, where the libraries are loaded, as if without a GPU."""
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["rasengan", *map(str, arguments)])
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            app.main()
+        stdout, stderr = capfd.readouterr()
+        return subprocess.CompletedProcess(sys.argv, int(ended.value.code or 0), stdout, stderr)
+
+    return run
+
+
+VERBS = [
+    "compare",
+    "train",
+    "generate",
+    "verify",
+    "export",
+    "share",
+    "report",
+    "prepare",
+    "recipes",
+]
 
 
 def test_help_names_every_verb_and_loads_nothing_heavy():
@@ -44,21 +73,21 @@ def small(tiny_model, picture_folder):
 
 
 @pytest.mark.slow
-def test_a_run_is_trained_resumed_and_drawn_with(tiny_model, picture_folder, tmp_path):
+def test_a_run_is_trained_kept_and_drawn_with(tiny_model, picture_folder, tmp_path, here):
     options = [*small(tiny_model, picture_folder), "--out", tmp_path / "run"]
     trained = rasengan("train", "mini-lora", *options)
     assert trained.returncode == 0, trained.stderr
-    again = rasengan("train", "mini-lora", *options)
+    again = here("train", "mini-lora", *options)
     assert again.returncode == 2
     assert "already holds something" in again.stderr
     out = tmp_path / "pictures"
-    drawn = rasengan(
+    drawn = here(
         *("generate", tmp_path / "run", "--prompt", "a ninja", "--steps", 2, "--out", out),
-        *("--vae-slicing", "--attention-slicing"),
+        *("--memory", "low"),
     )
     assert drawn.returncode == 0, drawn.stderr
     pictures = sorted(file.name for file in out.iterdir())
-    assert pictures == ["000-seed0-adapted.png", "000-seed0-base.png", "000-seed0-pair.png"]
+    assert pictures == ["0000-grid.png", "0000-seed0-base.png", "0000-seed0-run.png"]
 
 
 @pytest.fixture
@@ -92,35 +121,42 @@ def bad_inputs(tiny_model, picture_folder, tmp_path):
         "no such layer": (train('adapter.targets=["to_x"]'), "'to_x' matches no layer"),
         "no cuda": (train("compute.device=cuda"), "sees no GPU"),
         "no run": (["generate", empty, "--prompt", "x"], "--base"),
+        "no run to share": (["share", empty, "--to", "a/b"], "holds no run"),
         "no comparison": (["report", empty], "comparison.json"),
-        "bad size": (["generate", empty, "--prompt", "x", "--size", "33"], "size = 33"),
+        "bad size": (["generate", empty, "--prompt", "x", "--size", "33"], "size = '33'"),
     }
 
 
-@pytest.mark.slow
-def test_each_mistake_is_one_clear_line_and_nothing_is_written(bad_inputs, tmp_path):
-    environment = {"CUDA_VISIBLE_DEVICES": ""}
-    import os
+def assert_one_clear_line(mistake, answer, expected):
+    assert answer.returncode == 2, (mistake, answer.stderr)
+    lines = [line for line in answer.stderr.splitlines() if line.strip()]
+    assert len(lines) == 1, (mistake, answer.stderr)
+    assert lines[0].startswith("error: "), (mistake, answer.stderr)
+    assert expected in lines[0], (mistake, lines[0])
 
+
+def test_each_mistake_is_one_clear_line_and_nothing_is_written(bad_inputs, here, tmp_path):
     for mistake, (command, expected) in bad_inputs.items():
-        answer = rasengan(*command, env={**os.environ, **environment})
-        assert answer.returncode == 2, (mistake, answer.stderr)
-        lines = [line for line in answer.stderr.splitlines() if line.strip()]
-        assert len(lines) == 1, (mistake, answer.stderr)
-        assert lines[0].startswith("error: "), (mistake, answer.stderr)
-        assert expected in lines[0], (mistake, lines[0])
+        assert_one_clear_line(mistake, here(*command), expected)
         assert not (tmp_path / "out").exists(), mistake
+
+
+@pytest.mark.slow
+def test_the_libraries_add_nothing_to_the_line(bad_inputs, tmp_path):
+    mistake = "no such layer"  # found when everything that talks has been loaded and used
+    command, expected = bad_inputs[mistake]
+    assert_one_clear_line(mistake, rasengan(*command), expected)
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_leaves_a_run_that_can_be_continued(
-    tiny_model, picture_folder, tmp_path, number, status
+    tiny_model, picture_folder, tmp_path, nursery, number, status
 ):
     run = tmp_path / "run"
     options = [*small(tiny_model, picture_folder), "--set=training.steps=400", "--out", run]
-    command = (sys.executable, "-m", "rasengan_xl", "train", "mini-lora", *map(str, options))
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = nursery.start("train", "mini-lora", *options)
     deadline = time.monotonic() + 120
     while not (run / "steps.jsonl").exists():
         assert process.poll() is None
@@ -136,14 +172,14 @@ def test_a_signal_leaves_a_run_that_can_be_continued(
     }
 
 
-def test_recipes_are_listed_shown_and_copied(tmp_path):
+def test_recipes_are_listed_shown_and_copied(tmp_path, here):
     listed = rasengan("recipes").stdout
     assert "qlora-aggressive" in listed
     assert "naruto-sdxl" in listed
-    assert "[training]" in rasengan("recipes", "show", "mini-base").stdout
-    copied = rasengan("recipes", "copy", "mini-lora", tmp_path / "mine.toml")
+    assert "[training]" in here("recipes", "show", "mini-base").stdout
+    copied = here("recipes", "copy", "mini-lora", tmp_path / "mine.toml")
     assert copied.returncode == 0
     assert (tmp_path / "mine.toml").exists()
-    unknown = rasengan("recipes", "show", "minni-lora")
+    unknown = here("recipes", "show", "minni-lora")
     assert unknown.returncode == 2
     assert "did you mean 'mini-lora'" in unknown.stderr

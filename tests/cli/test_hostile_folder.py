@@ -3,11 +3,11 @@
 import json
 import os
 import signal
-import subprocess
 import sys
 import tarfile
+import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -33,6 +33,7 @@ from ..hostile_folder import (
     png_that_claims,
     put,
 )
+from ..nursery import Nursery
 
 PICTURES = {".png", ".jpg", ".webp", ".gif", ".heic", ".svg"}
 
@@ -333,17 +334,13 @@ def test_a_cache_that_cannot_be_written_is_one_line(
     assert "/dev/null/cache" in run("prepare", good, tmp_path / "out").one_error
 
 
-def start(told: Sequence[str]) -> subprocess.Popen[str]:
-    command = (sys.executable, "-u", "-m", "rasengan_xl", *told)
-    options = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-    return subprocess.Popen(command, **options)
-
-
 @pytest.mark.slow
-def test_two_at_once_share_the_work_and_end_well(tiny_model: Path, good: Path, tmp_path: Path):
+def test_two_at_once_share_the_work_and_end_well(
+    nursery: Nursery, tiny_model: Path, good: Path, tmp_path: Path
+):
     told = arguments("prepare", tiny_model, good, tmp_path / "out")
-    both = [start(told), start(told)]
-    shown = [process.communicate(timeout=120)[0] for process in both]
+    both = [nursery.start(*told), nursery.start(*told)]
+    shown = ["".join(process.communicate(timeout=120)) for process in both]
     assert [process.returncode for process in both] == [0, 0], shown
     words = " ".join(" ".join(shown).split())
     for entries, asked in (("captions", 7), ("crops", 6)):
@@ -356,18 +353,17 @@ def test_two_at_once_share_the_work_and_end_well(tiny_model: Path, good: Path, t
 
 @pytest.mark.slow
 def test_an_interrupted_preparation_goes_on_where_it_was(
-    run: Run, tiny_model: Path, cache: Path, tmp_path: Path
+    run: Run, nursery: Nursery, tiny_model: Path, cache: Path, tmp_path: Path
 ):
     folder = tmp_path / "many"
     for number in range(400):
         put(folder, f"{number}.png", encoded(noise(size=(40 + number, 300))))
-    process = start(arguments("prepare", tiny_model, folder, tmp_path / "out"))
-    assert process.stdout is not None
-    for line in process.stdout:
-        if line.startswith("encode pictures"):
-            process.send_signal(signal.SIGINT)
-            break
-    rest = process.communicate(timeout=60)[0]
+    process = nursery.start(*arguments("prepare", tiny_model, folder, tmp_path / "out"))
+    while "\nencode pictures" not in process.stdout.read_text():
+        assert process.poll() is None
+        time.sleep(0.005)
+    process.send_signal(signal.SIGINT)
+    rest = "".join(process.communicate(timeout=60))
     assert process.returncode == 130, rest
     assert "Traceback" not in rest
     assert not list(cache.rglob("*.part"))

@@ -3,8 +3,6 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -37,13 +35,12 @@ def children_of(pid):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_a_comparison_and_its_worker_which_saves(recipe, tmp_path, number):
+def test_a_signal_ends_a_comparison_and_its_worker_which_saves(nursery, recipe, tmp_path, number):
     folder = tmp_path / "out"
-    command = (sys.executable, "-m", "rasengan_xl", "compare", str(recipe), "--out", str(folder))
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = nursery.start("compare", recipe, "--out", folder)
     steps, deadline = folder / "arms" / "lora" / "seed-0" / "steps.jsonl", time.monotonic() + 120
     while not steps.exists():
-        assert process.poll() is None, process.communicate()
+        assert process.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.05)
     (worker,) = children_of(process.pid)

@@ -1,3 +1,4 @@
+import shutil
 from contextlib import closing
 
 import pytest
@@ -7,6 +8,7 @@ from rasengan_xl.comparison.execute import run_comparison
 from rasengan_xl.comparison.layout import ComparisonFolder
 from rasengan_xl.comparison.orders import Train
 from rasengan_xl.comparison.process import WorkerFailedError
+from rasengan_xl.comparison.result import RESULT_FILE
 from rasengan_xl.comparison.worker import carry_out
 from rasengan_xl.config.comparison_settings import ComparisonSettings
 from rasengan_xl.config.recipe import lay_over
@@ -136,6 +138,27 @@ def comparison(settings, portraits):
 @pytest.fixture
 def folder(tmp_path):
     return ComparisonFolder(tmp_path / "out")
+
+
+@pytest.fixture(scope="session")
+def shelf(tmp_path_factory):
+    """Where what several tests begin with is kept."""
+    return tmp_path_factory.mktemp("comparisons")
+
+
+@pytest.fixture
+def begin_with(folder, place, shelf):
+    """Begin with a finished comparison, which is made once under each name."""
+
+    def begin(name, settings):
+        kept = shelf / name
+        if not (kept / RESULT_FILE).exists():
+            for _ in run_comparison(settings, kept, place=place):
+                pass
+            place.orders.clear()
+        shutil.copytree(kept, folder.root)
+
+    return begin
 
 
 @pytest.fixture

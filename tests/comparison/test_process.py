@@ -130,7 +130,9 @@ def test_a_second_ctrl_c_ends_a_worker_that_does_not_stop(worker, tmp_path):
 def test_what_a_library_prints_is_no_answer_even_if_it_is_written_in_c():
     script = """
 import os
-from rasengan_xl.comparison import worker
+from rasengan_xl.loading import loading
+with loading():
+    from rasengan_xl.comparison import worker
 answers = worker._take_standard_output()
 os.write(1, b"from C\\n")
 print("from Python", flush=True)
@@ -147,8 +149,9 @@ answers.flush()
 def test_a_worker_ends_when_whoever_asked_has_died():
     script = """
 import time
-from rasengan_xl.comparison import worker
-from rasengan_xl.comparison.orders import ORDERS
+from rasengan_xl.loading import loading
+with loading():
+    from rasengan_xl.comparison import worker
 from rasengan_xl.runs.records import StageProgress
 
 def say_once(order):

@@ -69,10 +69,14 @@ def test_tuning_pictures_are_none_that_a_figure_is_reported_on(settings, portrai
     assert not trained & (reported | tuning)
 
 
-def test_the_rate_with_the_lowest_tuning_loss_is_trained_with(swept, folder, place):
-    list(run_comparison(swept, folder.root, place=place))
-    assert sum(run.startswith("sweep/") for run in place.runs) == 6
+@pytest.fixture
+def finished_sweep(begin_with, swept):
+    begin_with("swept", swept)
+
+
+def test_the_rate_with_the_lowest_tuning_loss_is_trained_with(folder, finished_sweep):
     result = Comparison.model_validate_json((folder.root / RESULT_FILE).read_text())
+    assert [len(result.sweep[arm]) for arm in ("lora", "dora")] == [3, 3]
     for arm in result.arms:
         trials = result.sweep[arm.name]
         best = min(trials, key=lambda trial: trial.tuning_loss)
@@ -91,8 +95,9 @@ def test_only_the_named_arms_try_rates(swept, folder, place):
         list(run_comparison(swept, folder.root, place=place, only=["dara"]))
 
 
-def test_a_rate_that_would_do_better_later_changes_no_run_that_has_begun(swept, folder, place):
-    list(run_comparison(swept, folder.root, place=place))
+def test_a_rate_that_would_do_better_later_changes_no_run_that_has_begun(
+    swept, folder, finished_sweep, place
+):
     chosen = folder.run("lora", 0).read_settings().training.learning_rate
     trial = folder.trial("lora", next(r for r in (1e-3, 1e-2, 3e-2) if r != chosen))
     better = json.loads(trial.summary_file.read_text())
@@ -105,9 +110,7 @@ def test_a_rate_that_would_do_better_later_changes_no_run_that_has_begun(swept, 
     assert any("lora: keeps the learning rate" in note for note in result.notes)
 
 
-def test_trials_are_not_tried_again(swept, folder, place):
-    list(run_comparison(swept, folder.root, place=place))
-    place.orders.clear()
+def test_trials_are_not_tried_again(swept, folder, finished_sweep, place):
     list(run_comparison(swept, folder.root, place=place))
     assert place.runs == []
 

@@ -21,9 +21,11 @@ from rasengan_xl.config.settings import (
     RunSettings,
 )
 from rasengan_xl.errors import AdapterError, ModelError
-from rasengan_xl.generation.drawing import describe_drawing, draw_pictures, list_requests
-from rasengan_xl.generation.pairs import find_ground
-from rasengan_xl.generation.pipeline import MemorySavings, adapted, load_pipeline
+from rasengan_xl.generation.drawing import draw_pictures
+from rasengan_xl.generation.ground import find_ground
+from rasengan_xl.generation.memory import MemorySavings
+from rasengan_xl.generation.pipeline import adapted, load_pipeline
+from rasengan_xl.generation.requests import describe_drawing, list_requests
 from rasengan_xl.runs.folder import RunFolder
 from rasengan_xl.sdxl.compute import choose_compute
 from rasengan_xl.sdxl.model_folder import find_model

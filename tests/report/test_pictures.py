@@ -7,7 +7,6 @@ from PIL import Image
 from rasengan_xl.report.pictures import (
     LONGEST_SIDE,
     LONGEST_SIDE_OF_MANY,
-    MANY,
     PIXELATED_BELOW,
     collect_nearest,
     collect_wall,
@@ -95,11 +94,12 @@ def test_a_run_that_is_still_to_come_says_so(tmp_path):
     assert cell[1].reason == "seed 1: not trained yet"
 
 
-def test_many_large_pictures_are_embedded_smaller(tmp_path):
+def test_many_large_pictures_are_embedded_smaller(tmp_path, monkeypatch):
+    monkeypatch.setattr("rasengan_xl.report.pictures.MANY", 4)
     comparison = build_comparison(build_arm("lora", [build_run("lora")]))
     (row,) = comparison.pictures
     few = comparison.model_copy(update={"pictures": [row]})
-    many = comparison.model_copy(update={"pictures": [row] * (MANY // 2 + 1)})
+    many = comparison.model_copy(update={"pictures": [row] * 3})
     folder = write_folder(tmp_path / "sample", few, LONGEST_SIDE)
     assert collect_wall(few, folder).rows[0].cells["lora"][0].width == LONGEST_SIDE
     assert decode(collect_wall(many, folder).rows[0].cells["lora"][0]).width == LONGEST_SIDE_OF_MANY

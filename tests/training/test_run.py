@@ -53,10 +53,12 @@ WAYS_OF_LEARNING = {
     "lora_plus": {"lora_plus_ratio": 4.0},
 }
 """Whatever remembers something from step to step."""
+PAIRS = [(method, "adamw") for method in ("qlora", "dora")]
+PAIRS += [(method, way) for method in ("lora", "qdora") for way in WAYS_OF_LEARNING]
+"""An optimizer knows nothing of methods: each meets the plainest and the richest."""
 
 
-@pytest.mark.parametrize("learning", WAYS_OF_LEARNING)
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(("method", "learning"), PAIRS)
 def test_two_steps_and_two_resumed_equal_four(settings, tmp_path, method, learning):
     chosen = settings(
         adapter={**METHODS[method], "dropout": 0.1, "rank": 64},

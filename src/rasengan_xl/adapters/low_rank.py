@@ -125,6 +125,12 @@ def frobenius_norm(tensor: Tensor) -> float:
     return float(_linalg.vector_norm(tensor))
 
 
+def product_norm(left: Left, right: Right) -> float:
+    """Return the Frobenius norm of a product, without making it: tr(A A^T B^T B)."""
+    inner, outer = left.double(), right.double()
+    return math.sqrt(max(0.0, ((inner.T @ inner) * (outer @ outer.T)).sum().item()))
+
+
 def relative_distance(found: Weight, wanted: Weight) -> float:
     """Return the norm of a difference, relative to the norm of what is wanted."""
     difference, norm = frobenius_norm(found - wanted), frobenius_norm(wanted)

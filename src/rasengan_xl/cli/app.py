@@ -16,6 +16,7 @@ from rasengan_xl.cli.generating import generate
 from rasengan_xl.cli.quiet import quieten_imports
 from rasengan_xl.config.command_line import write_command
 from rasengan_xl.errors import RasenganError, SharedError
+from rasengan_xl.loading import loading
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -71,10 +72,11 @@ def compare(
     track: Trackers = None,
 ) -> None:
     """Train every arm under identical conditions, then write report.html."""
-    from rasengan_xl.cli.comparing import show_comparison
-    from rasengan_xl.cli.planning import Request, show_plan
-    from rasengan_xl.config.comparison import load_comparison
-    from rasengan_xl.trackers.opening import check_trackers
+    with loading():
+        from rasengan_xl.cli.comparing import show_comparison
+        from rasengan_xl.cli.planning import Request, show_plan
+        from rasengan_xl.config.comparison import load_comparison
+        from rasengan_xl.trackers.opening import check_trackers
 
     settings = load_comparison(name, overrides or ())
     if any(arm.adapter.start_from is not None for arm in settings.arms.values()):
@@ -106,17 +108,21 @@ def train(
             "--from", metavar="RUN|ADAPTER", help="Go on from this adapter, of any trainer."
         ),
     ] = None,
+    samples: Annotated[
+        int, typer.Option(min=0, help="Held-out captions to draw for the run's card; 0: none.")
+    ] = 2,
     track: Trackers = None,
 ) -> None:
     """Train one adapter."""
-    from rasengan_xl.cli.verbs import settle_recipe, show_training
+    with loading():
+        from rasengan_xl.cli.verbs import settle_recipe, show_training
     from rasengan_xl.trackers.opening import check_trackers
 
     with _first_of_this_machine_speaking():
         trackers = check_trackers(track or ())
         settings = settle_recipe(recipe, overrides or (), start_from)
     folder = out or Path("runs") / Path(recipe).stem
-    show_training(settings, folder, resume=resume, trackers=trackers)
+    show_training(settings, folder, resume=resume, samples=samples, trackers=trackers)
 
 
 @contextmanager
@@ -131,6 +137,39 @@ def _first_of_this_machine_speaking() -> Generator[None]:
 
 
 app.command()(generate)
+
+
+@app.command()
+def share(
+    run: Annotated[Path, typer.Argument(help="The run's folder.")],
+    to: Annotated[str, typer.Option(metavar="OWNER/NAME", help="Repository on the hub.")],
+    private: Annotated[bool, typer.Option("--private", help="For its owner only.")] = False,
+    licence: Annotated[
+        str | None,
+        typer.Option("--license", help="Of the adapter, as the hub calls it [the base's]."),
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Agree beforehand.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be uploaded, and stop.")
+    ] = False,
+    anyway: Annotated[
+        bool, typer.Option("--anyway", help="Even if it was broken off or failed verification.")
+    ] = False,
+) -> None:
+    """Upload card, adapter and samples to the hub, after you have agreed."""
+    from rasengan_xl.cli.sharing import Sharing, show_sharing
+
+    show_sharing(
+        Sharing(
+            path=run,
+            repo_id=to,
+            private=private,
+            licence=licence,
+            anyway=anyway,
+            agreed=yes,
+            dry_run=dry_run,
+        )
+    )
 
 
 @app.command()
@@ -242,7 +281,8 @@ def report(
     ] = False,
 ) -> None:
     """Rebuild the page from the numbers; put several comparisons on one."""
-    from rasengan_xl.cli.comparing import serve_report, show_report
+    with loading():
+        from rasengan_xl.cli.comparing import serve_report, show_report
 
     if serve:
         serve_report(folders, out)

@@ -6,9 +6,8 @@ from contextlib import closing, contextmanager
 from functools import cache, partial
 from pathlib import Path
 
-from rasengan_xl.cli.console import LineBoard, ProgressBoard, progress_board
+from rasengan_xl.cli.console import LineBoard, ProgressBoard, progress_board, say
 from rasengan_xl.cli.planning import Request, show_differences
-from rasengan_xl.cli.verbs import say
 from rasengan_xl.comparison.examination import EXAMINE
 from rasengan_xl.comparison.execute import ComparisonEvent, run_comparison
 from rasengan_xl.comparison.layout import ComparisonFolder, subject_of

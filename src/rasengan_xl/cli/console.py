@@ -150,6 +150,11 @@ def follow(
         show(record)
 
 
+def say(text: str) -> None:
+    """Print a line as it is."""
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
 def describe_step(record: StepRecord) -> str:
     """Say in a few words what a step measured."""
     void = " (skipped: fp16 overflow)" if record.skipped else ""

@@ -73,8 +73,8 @@ def generate(
         Path | None, typer.Option(metavar="FILE", help="Start from a picture (img2img).")
     ] = None,
     denoise: Annotated[
-        float, typer.Option(help="How much of that picture is drawn anew, up to 1.")
-    ] = 0.6,
+        float | None, typer.Option(help="How much of that picture is drawn anew, to 1 [0.6].")
+    ] = None,
     memory: Annotated[
         str,
         typer.Option(

@@ -7,8 +7,7 @@ from typing import cast
 
 from rich.table import Table
 
-from rasengan_xl.cli.console import console
-from rasengan_xl.cli.verbs import say
+from rasengan_xl.cli.console import console, say
 from rasengan_xl.comparison.layout import ComparisonFolder
 from rasengan_xl.comparison.places import count
 from rasengan_xl.comparison.plan import PlannedRun, plan_runs

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
-from rasengan_xl.cli.console import console, follow, progress_board
+from rasengan_xl.cli.console import console, follow, progress_board, say
 from rasengan_xl.cli.quiet import quieten_progress_bars
+from rasengan_xl.cli.sharing import finish_with_card
 from rasengan_xl.config.recipe import load_recipe, overridden_keys, write_override
 from rasengan_xl.config.settings import RunSettings
 from rasengan_xl.config.shipped import (
@@ -17,6 +18,7 @@ from rasengan_xl.config.shipped import (
     find_shipped,
     recipe_names,
 )
+from rasengan_xl.loading import loading
 from rasengan_xl.runs.folder import RunFolder
 
 if TYPE_CHECKING:
@@ -37,17 +39,30 @@ def settle_recipe(recipe: str, overrides: Sequence[str], start_from: Path | None
 
 
 def show_training(
-    settings: RunSettings, path: Path, *, resume: bool, trackers: "Sequence[TrackerKind]" = ()
+    settings: RunSettings,
+    path: Path,
+    *,
+    resume: bool,
+    samples: int = 0,
+    trackers: "Sequence[TrackerKind]" = (),
 ) -> None:
     """Train one adapter and say where it is; after a signal, how to continue.
 
     Under `torchrun` every process comes here, and the first one speaks.
+
+    Args:
+        settings: Everything the run depends on.
+        path: The run's folder.
+        resume: Continue the run that is there.
+        samples: Held-out captions to draw when it is finished.
+        trackers: Where every step is written, too.
     """
-    from rasengan_xl.ranks import join_ranks
-    from rasengan_xl.trackers.following import following
-    from rasengan_xl.trackers.opening import open_tracker
-    from rasengan_xl.training.interruption import Stopped, stop_on_interrupt
-    from rasengan_xl.training.run import run_training
+    with loading():
+        from rasengan_xl.ranks import join_ranks
+        from rasengan_xl.trackers.following import following
+        from rasengan_xl.trackers.opening import open_tracker
+        from rasengan_xl.training.interruption import Stopped, stop_on_interrupt
+        from rasengan_xl.training.run import run_training
 
     quieten_progress_bars()
     folder = RunFolder(path)
@@ -70,6 +85,7 @@ def show_training(
             sys.exit(stop.status)
     if ranks.is_first:
         _say_what_is_there(folder)
+        finish_with_card(folder, samples)
 
 
 def _describe_stop(folder: RunFolder) -> str:
@@ -90,10 +106,11 @@ def _say_what_is_there(folder: RunFolder) -> None:
 
 def show_preparation(settings: RunSettings, folder: Path) -> None:
     """Check and encode a dataset, say what is in it and where its account is."""
-    from rasengan_xl.cli.preparation import preparation_tables
-    from rasengan_xl.preparation.prepare import prepare_dataset
-    from rasengan_xl.sdxl.compute import choose_compute
-    from rasengan_xl.sdxl.model_folder import find_model
+    with loading():
+        from rasengan_xl.cli.preparation import preparation_tables
+        from rasengan_xl.preparation.prepare import prepare_dataset
+        from rasengan_xl.sdxl.compute import choose_compute
+        from rasengan_xl.sdxl.model_folder import find_model
 
     quieten_progress_bars()
     compute = choose_compute(settings.compute)
@@ -118,8 +135,3 @@ def show_recipes() -> None:
         for name in names:
             table.add_row(name, describe_recipe(find_shipped(name)))
         console.print(table)
-
-
-def say(text: str) -> None:
-    """Print a line as it is."""
-    console.print(text, markup=False, highlight=False, soft_wrap=True)

@@ -43,7 +43,8 @@ def summarise(found: Verification) -> str:
     omitted = len(found.checks) - len(made)
     rest = f", {omitted} not checked" if omitted else ""
     if found.passed:
-        return f"passed: {len(made)} checks, {len(found.layers)} layers{rest}"
+        layers = f"{len(found.layers)} layer{'' if len(found.layers) == 1 else 's'}"
+        return f"passed: {len(made)} checks, {layers}{rest}"
     names = ", ".join(check.name for check in found.failures)
     return f"FAILED: {names}; {len(found.failures)} of {len(made)} checks{rest}"
 

@@ -4,6 +4,7 @@ from collections.abc import Collection, Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from rasengan_xl.comparison.cards import write_cards
 from rasengan_xl.comparison.collect import collect_comparison
 from rasengan_xl.comparison.costs import KnownCost, remember_cost
 from rasengan_xl.comparison.examination import list_examinations
@@ -102,6 +103,7 @@ def _carry_out(
     _write_result(settled, sweep, course, running=True)
     failures = yield from _examine(settled, course)
     _write_result(settled, sweep, course, running=False, notes=failures)
+    write_cards(settled, course.folder)
 
 
 def _prepare(settings: ComparisonSettings, course: Course) -> Generator[ComparisonEvent]:

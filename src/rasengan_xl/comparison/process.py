@@ -52,7 +52,7 @@ def run_worker(
     Raises:
         WorkerFailedError: The worker did not come to its end.
     """
-    command = (sys.executable, "-m", "rasengan_xl.comparison.worker")
+    command = (sys.executable, "-m", "rasengan_xl.comparison")
     stop = stop or Stop()
     with tempfile.TemporaryFile() as errors:
         process = subprocess.Popen(

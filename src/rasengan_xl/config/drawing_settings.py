@@ -4,6 +4,7 @@ import re
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
+    AfterValidator,
     BeforeValidator,
     Field,
     FiniteFloat,
@@ -16,13 +17,14 @@ from pydantic import (
 from rasengan_xl.config.dataset_settings import LATENT_MULTIPLE
 from rasengan_xl.config.fields import Settings, UnitInterval
 
-LEAST_SIDE = 32
+LEAST_SIDE, MOST_SIDE = 32, 8192
 MOST_SEEDS = 10_000
+DEFAULT_DENOISE = 0.6
 
 MemoryRung = Literal["auto", "full", "low", "lower", "lowest"]
 
 
-def read_size(value: Any) -> Any:
+def _read_size(value: Any) -> Any:
     """Read `512` or `768x1024` as width and height in pixels."""
     if isinstance(value, int):
         return value, value
@@ -72,8 +74,16 @@ def _read_numbers(value: Any) -> Any:
     return tuple(value.split(",")) if isinstance(value, str) else value
 
 
-_Side = Annotated[int, Field(ge=LEAST_SIDE, multiple_of=LATENT_MULTIPLE, le=16_384)]
-Size = Annotated[tuple[_Side, _Side], BeforeValidator(read_size)]
+def _check_sides(size: tuple[int, int]) -> tuple[int, int]:
+    for side in size:
+        if not LEAST_SIDE <= side <= MOST_SIDE or side % LATENT_MULTIPLE:
+            raise ValueError(
+                f"{side} is no multiple of {LATENT_MULTIPLE} from {LEAST_SIDE} to {MOST_SIDE}"
+            )
+    return size
+
+
+Size = Annotated[tuple[int, int], BeforeValidator(_read_size), AfterValidator(_check_sides)]
 """Width and height in pixels."""
 Seed = Annotated[NonNegativeInt, Field(lt=2**63)]
 Strength = Annotated[FiniteFloat, Field(ge=-10, le=10)]
@@ -131,8 +141,8 @@ class DrawingSettings(Settings):
     """Draw with the base alone, too."""
     from_picture: str | None = None
     """File to start from, instead of noise alone."""
-    denoise: Annotated[float, Field(gt=0, le=1)] = 0.6
-    """Share of the noise that is put on that picture; 1: nothing of it is left."""
+    denoise: Annotated[float, Field(gt=0, le=1)] | None = None
+    """Share of the noise that is put on that picture, 0.6 if absent; 1: nothing of it is left."""
     memory: MemoryRung = "auto"
     """How much time is given for less memory."""
     compiled: bool = False
@@ -143,6 +153,26 @@ class DrawingSettings(Settings):
         if self.size is not None and self.aspect is not None:
             raise ValueError("give size or aspect, not both")
         return self
+
+    @model_validator(mode="after")
+    def _nothing_is_given_in_vain(self) -> Self:
+        if self.denoise is not None and self.from_picture is None:
+            raise ValueError("denoise is of a picture to start from: give from_picture, too")
+        if self.guidance <= 1 and (self.negative_prompt is not None or self.guidance_rescale):
+            raise ValueError(
+                f"guidance = {self.guidance:g} draws without guidance, so that negative_prompt and "
+                "guidance_rescale do nothing: leave them out, or raise it above 1"
+            )
+        return self
+
+    @field_validator("strengths")
+    @classmethod
+    def _strengths_are_distinct(cls, strengths: tuple[float, ...]) -> tuple[float, ...]:
+        # As pictures are named: strengths that are written alike would share a file.
+        written = [f"{strength:g}" for strength in strengths]
+        if twice := [each for each in written if written.count(each) > 1]:
+            raise ValueError(f"names {twice[0]} twice")
+        return strengths
 
     @model_validator(mode="after")
     def _one_sweep_at_a_time(self) -> Self:

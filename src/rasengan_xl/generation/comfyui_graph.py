@@ -3,7 +3,7 @@
 from typing import Any
 
 from rasengan_xl.generation.emphasis import read_emphasis, write_emphasis
-from rasengan_xl.generation.parameters_text import PictureFacts
+from rasengan_xl.generation.parameters_text import PictureFacts, model_name
 
 Graph = dict[str, dict[str, Any]]
 
@@ -21,7 +21,11 @@ def write_graph(facts: PictureFacts) -> Graph | None:
     sampler = facts.sampler
     if sampler is None or sampler.comfyui is None:
         return None
-    graph: Graph = {"1": _node("CheckpointLoaderSimple", ckpt_name=f"{facts.base_model}")}
+    graph: Graph = {
+        "1": _node(
+            "CheckpointLoaderSimple", ckpt_name=f"{model_name(facts.base_model)}.safetensors"
+        )
+    }
     model, clip = ["1", 0], ["1", 1]
     for number, adapter in enumerate(facts.adapters):
         key = str(10 + number)

@@ -1,9 +1,10 @@
 """A base model set up for a request: loaded, put on a rung of the memory ladder, measured."""
 
 import json
-from collections.abc import Generator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from math import prod
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,7 +17,7 @@ from rasengan_xl.adapters.applying import AppliedAdapters, applied
 from rasengan_xl.adapters.contents import AdapterContents
 from rasengan_xl.adapters.reading.any_form import read_adapter
 from rasengan_xl.config.dataset_settings import LATENT_MULTIPLE
-from rasengan_xl.config.drawing_settings import DrawingSettings
+from rasengan_xl.config.drawing_settings import DEFAULT_DENOISE, DrawingSettings
 from rasengan_xl.dataset.buckets import choose_bucket, list_buckets
 from rasengan_xl.generation.checkpoint_adapters import adapter_of_checkpoint
 from rasengan_xl.generation.decoding import bears_half_precision
@@ -25,7 +26,7 @@ from rasengan_xl.generation.ground import Ground
 from rasengan_xl.generation.memory import MemorySavings, choose_savings, offloaded
 from rasengan_xl.generation.memory_needs import measure_model
 from rasengan_xl.generation.pipeline import load_pipeline
-from rasengan_xl.generation.requests import Drawing
+from rasengan_xl.generation.requests import Drawing, Request
 from rasengan_xl.generation.schedulers import build_scheduler, check_steps, sampler_name
 from rasengan_xl.generation.subjects import is_checkpoint
 from rasengan_xl.runs.records import StageProgress
@@ -52,18 +53,19 @@ class Easel:
     base_model: str
 
     @contextmanager
-    def adapted(
-        self, files: Sequence[Path], strengths: Sequence[float]
-    ) -> Generator[AppliedAdapters | None]:
-        """Put adapters on, then begin to offload; the other way round at the end."""
+    def adapted(self, files: Sequence[Path]) -> Generator[AppliedAdapters | None]:
+        """Put adapters on, at strength 0 as yet; None, where there are none."""
         with ExitStack() as stack:
             contents = [stack.enter_context(self._contents(file)) for file in files]
             parts = {
                 name: cast("nn.Module", getattr(self.pipeline, name)) for name in ADAPTED_PARTS
             }
-            on = stack.enter_context(applied(parts, contents, strengths)) if contents else None
-            stack.enter_context(offloaded(self.pipeline, self.savings, self.compute.device))
-            yield on
+            at_first = [0.0] * len(contents)
+            yield stack.enter_context(applied(parts, contents, at_first)) if contents else None
+
+    def ready(self) -> AbstractContextManager[None]:
+        """Offload what is not needed just now, as long as nothing changes the weights."""
+        return offloaded(self.pipeline, self.savings, self.compute.device)
 
     def take_sampler(self, *, from_pure_noise: bool) -> None:
         """Sample as asked from now on.
@@ -87,10 +89,23 @@ class Easel:
             yield read_adapter(file, self.layers)
 
 
-def set_up(ground: Ground, settings: DrawingSettings) -> Generator[StageProgress, None, Easel]:
-    """Load the base model for what is wanted.
+def set_up(
+    ground: Ground,
+    settings: DrawingSettings,
+    requests: Sequence[Request],
+    files: Sequence[Path] = (),
+) -> Generator[StageProgress, None, Easel]:
+    """Load the base model for what is wanted, once all that can be wrong before is not.
+
+    Args:
+        ground: Base model, and what it computes in.
+        settings: How to draw.
+        requests: What to draw.
+        files: Adapters that it will be drawn with; read now, so that one that does not fit is told
+            before minutes of loading.
 
     Raises:
+        AdapterError: One does not fit the base model.
         RecipeError: There is no such sampler, or the picture to start from cannot be read.
         ModelError: The base model is missing, incomplete or not SDXL.
         DeviceError: The machine lacks what was asked for.
@@ -98,9 +113,11 @@ def set_up(ground: Ground, settings: DrawingSettings) -> Generator[StageProgress
     name = None if settings.scheduler is None else sampler_name(settings.scheduler)
     start = _open_start(settings)
     model = find_model(ground.base_model, ground.base_revision)
-    compute = choose_compute(ground.compute)
+    compute, layers = choose_compute(ground.compute), list_layers(model)
+    yield from _check_adapters(files, layers)
     size = choose_size(model, ground, settings, start)
-    pixels = size[0] * size[1] * settings.batch_size
+    largest = max((request.size or size for request in requests), key=prod)
+    pixels = prod(largest) * settings.batch_size
     chosen = choose_savings(settings.memory, compute, measure_model(model), pixels)
     yield StageProgress(stage="load the model", done=0, total=1, note=chosen.note)
     pipeline = load_pipeline(model, compute, chosen.savings)
@@ -110,7 +127,7 @@ def set_up(ground: Ground, settings: DrawingSettings) -> Generator[StageProgress
     on_cuda = compute.device.type == "cuda"
     return Easel(
         pipeline=pipeline,
-        layers=list_layers(model),
+        layers=layers,
         compute=compute,
         savings=chosen.savings,
         drawing=Drawing(
@@ -145,10 +162,19 @@ def choose_size(
     return bucket.width, bucket.height
 
 
+def _check_adapters(files: Sequence[Path], layers: ModelLayers) -> Iterator[StageProgress]:
+    """Read every adapter once, and say what should be known of it."""
+    for number, file in enumerate(files, start=1):
+        notes = () if is_checkpoint(file) else read_adapter(file, layers).notes
+        for note in notes or ("",):
+            yield StageProgress(stage="read the adapters", done=number, total=len(files), note=note)
+
+
 def _open_start(settings: DrawingSettings) -> Start | None:
     if settings.from_picture is None:
         return None
-    return open_start(Path(settings.from_picture), settings.denoise, settings.sampler_steps)
+    denoise = DEFAULT_DENOISE if settings.denoise is None else settings.denoise
+    return open_start(Path(settings.from_picture), denoise, settings.sampler_steps)
 
 
 def _native_side(model: ModelFolder) -> int:

@@ -18,6 +18,9 @@ from rasengan_xl.generation.subjects import list_subjects
 from rasengan_xl.runs.folder import check_writable
 from rasengan_xl.runs.records import StageProgress
 
+_NO_MEMORY = "DefaultCPUAllocator: can't allocate memory"
+"""What PyTorch says where main memory ends; on a GPU it has an error of its own."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
@@ -63,7 +66,8 @@ def generate_pictures(
     requests = list_wanted(wanted.lines, wanted.settings)
     pictures: list[DrawnPicture] = []
     with _explaining(wanted.settings):
-        easel = yield from set_up(grounds[0], wanted.settings)
+        files = list(dict.fromkeys(file for subject in subjects for file in subject.files))
+        easel = yield from set_up(grounds[0], wanted.settings, requests, files)
         for record in draw_sheet(easel, requests, subjects, wanted.out, tell):
             if isinstance(record, DrawnPicture):
                 pictures.append(record)
@@ -79,6 +83,8 @@ def _explaining(settings: DrawingSettings) -> Generator[None]:
     except torch.OutOfMemoryError as error:
         raise MemoryExhaustedError(_too_little(settings)) from error
     except RuntimeError as error:
+        if _NO_MEMORY in str(error):
+            raise MemoryExhaustedError(_too_little(settings)) from error
         if not (settings.compiled and _is_of_compiler(error)):
             raise
         reason = str(error).strip().splitlines()[0]
@@ -91,7 +97,7 @@ def _too_little(settings: DrawingSettings) -> str:
     left = [f"--memory {rung}" for rung in rungs[tried:]]
     batch = ["--batch 1"] if settings.batch_size > 1 else []
     remedies = [*batch, *left[:1], "a smaller --size"]
-    return f"generate: there is not enough memory on the GPU; try {', or '.join(remedies)}"
+    return f"generate: there is not enough memory; try {', or '.join(remedies)}"
 
 
 def _is_of_compiler(error: RuntimeError) -> bool:

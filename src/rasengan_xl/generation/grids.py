@@ -30,7 +30,11 @@ def draw_grid(grid: Grid) -> Image.Image:
     sizes = [cell.size for row in grid.cells for cell in row if cell is not None]
     width, height = (max(side) for side in zip(*sizes, strict=True))
     font = _font(width)
-    left = min(width, max(96, _PICTURES_TO_TEXT // 2 * int(font.size))) if any(grid.rows) else 0
+    left = (
+        min(3 * width // 2, max(96, _PICTURES_TO_TEXT // 2 * int(font.size)))
+        if any(grid.rows)
+        else 0
+    )
     labels = [_wrap(label, font, width, 2) for label in grid.columns]
     top = max(_text_height(label, font) for label in labels)
     sheet = Image.new(

@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rasengan_xl.adapters.files import begins_from_pure_noise, find_adapter
+from rasengan_xl.adapters.files import begins_from_pure_noise
 from rasengan_xl.config.settings import ComputeSettings, RunSettings
 from rasengan_xl.errors import AdapterError
-from rasengan_xl.runs.folder import RunFolder
+from rasengan_xl.runs.folder import ADAPTER_FILE, RunFolder
+from rasengan_xl.tensor_file import UNREADABLE, read_header
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,9 +44,8 @@ def find_ground(adapter: Path, base_model: str | None) -> Ground:
             "model; name it with --base"
         )
     if known is None:
-        return _bare_ground(
-            base_model or "", from_pure_noise=begins_from_pure_noise(find_adapter(adapter))
-        )
+        from_pure_noise = begins_from_pure_noise(locate_adapter(adapter))
+        return _bare_ground(base_model or "", from_pure_noise=from_pure_noise)
     return Ground(
         base_model=base_model or known.base_model,
         base_revision=known.base_revision if base_model is None else None,
@@ -80,11 +80,28 @@ def find_common_ground(adapters: Sequence[Path], base_model: str | None) -> list
 
 
 def find_run(adapter: Path) -> RunFolder | None:
-    """Find the folder of the run that an adapter is the last or the best of."""
+    """Find the folder of the run that an adapter is the last, the best or a checkpoint of."""
     place = (adapter if adapter.is_dir() else adapter.parent).resolve()
     around = RunFolder(place.parent)
-    folder = around if place == around.best_adapter_file.parent else RunFolder(place)
+    is_inside = place in {around.best_adapter_file.parent, around.checkpoints_folder}
+    folder = around if is_inside else RunFolder(place)
     return folder if folder.is_begun else None
+
+
+def locate_adapter(path: Path) -> Path:
+    """Return the adapter's file, whichever trainer wrote it: the path, or what lies in its folder.
+
+    Raises:
+        AdapterError: There is none, or it is not a safetensors file.
+    """
+    file = path / ADAPTER_FILE if path.is_dir() else path
+    if not file.is_file():
+        raise AdapterError(f"{path}: no adapter here; name a run's folder or a .safetensors file")
+    try:
+        read_header(file)
+    except UNREADABLE as error:
+        raise AdapterError(f"{file}: is not a safetensors file ({error})") from error
+    return file
 
 
 def read_run(adapter: Path) -> RunSettings:

@@ -120,8 +120,8 @@ def offloaded(
 ) -> Generator[None]:
     """Keep what is not needed just now in main memory, for as long as the block goes on.
 
-    Adapters are put on before: the weights then lie in main memory, where a change of strength
-    reaches them too.
+    Adapters are put on, and their strengths set, before: what waits layer by layer is out of
+    their reach.
 
     Raises:
         DeviceError: There is no GPU to keep them from.

@@ -54,6 +54,11 @@ def write_parameters(facts: PictureFacts) -> str:
     return "\n".join(lines)
 
 
+def model_name(base_model: str) -> str:
+    """Name a base model as other programs would its file, without the ending."""
+    return re.split(r"[/\\]", base_model.rstrip("/\\"))[-1]
+
+
 def _text(prompt: str) -> str:
     """Write a prompt in A1111's own spelling, in which brackets would weaken what they hold."""
     return re.sub(r"([\[\]])", r"\\\1", write_emphasis(read_emphasis(prompt)))
@@ -68,7 +73,7 @@ def _list(facts: PictureFacts) -> dict[str, str]:
         "CFG scale": f"{facts.guidance:g}",
         "Seed": str(facts.seed),
         "Size": f"{facts.width}x{facts.height}",
-        "Model": _model_name(facts.base_model),
+        "Model": model_name(facts.base_model),
     }
     if facts.denoise is not None:
         listed["Denoising strength"] = f"{facts.denoise:g}"
@@ -81,10 +86,6 @@ def _list(facts: PictureFacts) -> dict[str, str]:
 
 def _write_hashes(adapters: Sequence[UsedAdapter]) -> str:
     return ", ".join(f"{a.name}: {a.a1111_hash}" for a in adapters if a.a1111_hash)
-
-
-def _model_name(base_model: str) -> str:
-    return re.split(r"[/\\]", base_model.rstrip("/\\"))[-1]
 
 
 def _quoted(value: str) -> str:

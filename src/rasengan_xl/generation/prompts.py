@@ -68,17 +68,31 @@ def held_out_prompts(
         DatasetError: The run's dataset cannot be read any more.
         RecipeError: Fewer pictures were held out.
     """
+    captions = yield from held_out_captions(settings)
+    if not 0 < count <= len(captions):
+        raise RecipeError(
+            f"generate: held_out = {count}: the run held out {len(captions)} pictures of "
+            f"{settings.dataset.source}; ask for 1 to {len(captions)}"
+        )
+    return as_captions(captions[:count])
+
+
+def as_captions(captions: Sequence[str]) -> list[PromptLine]:
+    """Take captions as prompts: what would be emphasis is text."""
+    return as_lines([escape_emphasis(caption) for caption in captions])
+
+
+def held_out_captions(settings: RunSettings) -> Generator[StageProgress, None, list[str]]:
+    """List the captions of all pictures that a run holds out, in order.
+
+    Raises:
+        DatasetError: The run's dataset cannot be read any more.
+    """
     wanted = settings.dataset
     source = yield from open_source(wanted, settings.caption.origin)
     plan = plan_pictures(source, wanted, settings.caption, settings.seed)
     _, held_out = split_held_out(plan.used, wanted.held_out_share, wanted.held_out_minimum)
-    if not 0 < count <= len(held_out):
-        raise RecipeError(
-            f"generate: held_out = {count}: the run held out {len(held_out)} pictures of "
-            f"{source.name}; ask for 1 to {len(held_out)}"
-        )
-    captions = [escape_emphasis(picture.wordings[0]) for picture in held_out[:count]]
-    return as_lines(captions)
+    return [picture.wordings[0] for picture in held_out]
 
 
 def _read(file: Path) -> str:

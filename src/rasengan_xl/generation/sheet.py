@@ -55,12 +55,12 @@ def draw_sheet(
     progress = _Progress(first=next_number(out), steps=steps, total=pictures * steps, tell=tell)
     yield progress.now()
     for files, alike in groupby(subjects, key=lambda subject: subject.files):
-        columns = list(alike)
-        with easel.adapted(files, columns[0].strengths) as on:
-            for subject in columns:
+        with easel.adapted(files) as on:
+            for subject in alike:
                 if on is not None:
                     on.set_strengths(subject.strengths)
-                yield from _draw_column(easel, requests, subject, out, progress)
+                with easel.ready():
+                    yield from _draw_column(easel, requests, subject, out, progress)
 
 
 def next_number(out: Path) -> int:
@@ -90,8 +90,9 @@ class _Progress:
         return StageProgress(stage="draw", done=self.done, total=self.total, note=note)
 
     def on_step(self, share: float) -> None:
-        under_way = int(share * self.steps)
-        self.tell(StageProgress(stage="draw", done=self.done + under_way, total=self.total))
+        if share < 1:  # then pictures are yielded, once they are decoded
+            done = self.done + int(share * self.steps)
+            self.tell(StageProgress(stage="draw", done=done, total=self.total))
 
 
 def _draw_column(

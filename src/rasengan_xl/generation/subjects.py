@@ -6,13 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rasengan_xl.adapters.files import find_adapter
 from rasengan_xl.config.comparison_settings import BASE
 from rasengan_xl.config.drawing_settings import DrawingSettings
 from rasengan_xl.errors import AdapterError, RecipeError
-from rasengan_xl.generation.ground import Ground, find_run
+from rasengan_xl.generation.ground import Ground, find_run, locate_adapter
 from rasengan_xl.generation.parameters_text import UsedAdapter
-from rasengan_xl.runs.folder import RunFolder
 from rasengan_xl.tensor_file import read_header
 
 _HASH_ENTRY, _HASH_DIGITS = "sshs_model_hash", 12
@@ -34,7 +32,8 @@ class Subject:
     @property
     def slug(self) -> str:
         """The label as a part of a file's name."""
-        return re.sub(r"[^\w.+-]+", "-", self.label, flags=re.ASCII).strip("-.")[:60] or "picture"
+        together = self.label.replace(" + ", "+")
+        return re.sub(r"[^\w.+-]+", "-", together, flags=re.ASCII).strip("-.")[:60] or "picture"
 
 
 def list_subjects(
@@ -52,6 +51,7 @@ def list_subjects(
         RecipeError: There are not as many weights as adapters.
     """
     if not adapters:
+        _refuse_what_needs_adapters(settings)
         return [Subject(label=BASE)]
     weights = settings.weights or (1.0,) * len(adapters)
     if len(weights) != len(adapters):
@@ -63,7 +63,7 @@ def list_subjects(
     if settings.checkpoints:
         tuned = _list_checkpoints(adapters, settings.strengths[0] * weights[0], pure=pure)
     else:
-        files = tuple(find_adapter(adapter) for adapter in adapters)
+        files = tuple(locate_adapter(adapter) for adapter in adapters)
         names = " + ".join(map(adapter_name, files))
         is_sweep = len(settings.strengths) > 1
         tuned = [
@@ -85,6 +85,8 @@ def adapter_name(file: Path) -> str:
     if folder is None:
         return file.stem
     name = folder.path.resolve().name
+    if is_checkpoint(file):
+        return f"{name}-{file.stem}"
     return f"{name}-best" if file.resolve() == folder.best_adapter_file.resolve() else name
 
 
@@ -92,7 +94,7 @@ def describe_used(subject: Subject) -> tuple[UsedAdapter, ...]:
     """Describe a subject's adapters for a picture's settings."""
     return tuple(
         UsedAdapter(
-            name=_name_used(file),
+            name=adapter_name(file),
             file=str(file),
             strength=strength,
             a1111_hash=None if is_checkpoint(file) else _a1111_hash(file),
@@ -104,18 +106,19 @@ def describe_used(subject: Subject) -> tuple[UsedAdapter, ...]:
 
 def is_checkpoint(file: Path) -> bool:
     """Tell whether a file is a checkpoint of a run, which holds more than an adapter."""
-    return _run_of_checkpoint(file) is not None
+    folder = find_run(file)
+    return folder is not None and file.resolve().parent == folder.checkpoints_folder.resolve()
 
 
-def _run_of_checkpoint(file: Path) -> RunFolder | None:
-    folder = RunFolder(file.resolve().parent.parent)
-    is_one = file.resolve() in {each.resolve() for each in folder.checkpoints().values()}
-    return folder if is_one else None
-
-
-def _name_used(file: Path) -> str:
-    run = _run_of_checkpoint(file)
-    return f"{run.path.name}-{file.stem}" if run else adapter_name(file)
+def _refuse_what_needs_adapters(settings: DrawingSettings) -> None:
+    needing = {
+        "--weights": bool(settings.weights),
+        "--strength": settings.strengths != (1.0,),
+        "--checkpoints": settings.checkpoints,
+        "--no-base": not settings.with_base,
+    }
+    if given := [option for option, is_given in needing.items() if is_given]:
+        raise RecipeError(f"generate: {given[0]} needs an adapter; name a run or a file")
 
 
 def _list_checkpoints(adapters: Sequence[Path], strength: float, *, pure: bool) -> list[Subject]:

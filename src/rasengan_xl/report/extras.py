@@ -99,13 +99,14 @@ def describe_trial(trial: SweepTrial) -> str:
 def list_sizes(arm: ArmResult) -> dict[str, str]:
     """Write out what is exact of an arm, and so has no interval."""
     sizes: dict[str, str] = {}
-    if arm.given is not None:
-        sizes["Given, not trained here"] = arm.given
     if arm.trainable_parameters is not None:
         total = arm.total_parameters
         share = f" ({write_share(arm.trainable_parameters / total)})" if total else ""
-        what = "Parameters" if arm.given is not None else "Trainable parameters"
-        sizes[what] = write_count(arm.trainable_parameters) + share
+        count = write_count(arm.trainable_parameters)
+        if arm.given is None:
+            sizes["Trainable parameters"] = count + share
+        else:
+            sizes["Given, not trained here"] = f"{arm.given}; {count} parameters{share}"
     if arm.adapter_bytes is not None:
         sizes["Adapter file"] = write_bytes(arm.adapter_bytes)
     if arm.flops_per_step is not None:

@@ -59,6 +59,8 @@ class RunFolder:
         self.summary_file = path / "summary.json"
         self.diverged_file = path / "diverged.json"
         self.verification_file = path / "verification.json"
+        self.samples_folder = path / "samples"
+        self.card_file = path / "README.md"
 
     @property
     def has_origin(self) -> bool:

@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import random
 import struct
 import sys
 import zipfile
@@ -228,6 +229,23 @@ def test_a_malformed_file_gives_one_line(what, layers, tmp_path):
     assert reason in line
     assert is_one_clear_line(line), line
     assert "a.safetensors" in line
+
+
+def test_whatever_happens_to_a_header_the_file_is_read_or_refused_in_one_line(layers, tmp_path):
+    file, draw = tmp_path / "a.safetensors", random.Random(0)
+    sound = save(lora(dora_scale=ones(192, 1)), {"ss_network_args": '{"wd_on_output": true}'})
+    header_end = 8 + int.from_bytes(sound[:8], "little")
+    lines: list[str] = []
+    for _ in range(300):
+        damaged = bytearray(sound)
+        damaged[draw.randrange(header_end)] = draw.choice(b'0123456789{}[],:".-_ aF\x00\x80\xff')
+        file.write_bytes(damaged)
+        try:
+            read_adapter(file, layers)
+        except AdapterError as error:
+            lines.append(str(error))
+    assert len(lines) > 100
+    assert all(map(is_one_clear_line, lines)), lines
 
 
 @pytest.mark.parametrize("base", ["mini", "SDXL"])

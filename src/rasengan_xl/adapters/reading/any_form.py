@@ -45,7 +45,9 @@ def read_adapter(file: Path, layers: ModelLayers) -> AdapterContents:
             decomposed = name in axes
             changes[name] = decompose(raw, layer, change, axes[name]) if decomposed else change
     except AdapterError as misfit:
-        raise is_for_other_model(raw, layers) or misfit from misfit
+        if foreign := is_for_other_model(raw, layers):
+            raise foreign from misfit
+        raise
     refuse_broken_numbers(raw, weights)
     form = _name_form(raw, keys)
     return AdapterContents(

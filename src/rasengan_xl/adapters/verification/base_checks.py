@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from rasengan_xl.adapters.attach import Adapter
+from rasengan_xl.adapters.verification.effects import check_effect
 from rasengan_xl.adapters.verification.fingerprint import BaseFingerprint, computed_output
 from rasengan_xl.adapters.verification.outcomes import first_of, noted, outcome, plural
 from rasengan_xl.adapters.verification.probe import compare_outputs
@@ -44,23 +45,18 @@ def check_base(
 def _check_effect(
     base: Tensor, adapted: Tensor, measured: Sequence[LayerChange], compute: Compute
 ) -> Check:
-    effect = compare_outputs(base, adapted)
-    if effect.largest:
-        return outcome(
-            "output changed", "", f"by {effect.share:.2%} of the base's", share=effect.share
-        )
     most = max((layer.relative or 0.0 for layer in measured), default=0.0)
-    precision = str(compute.dtype).removeprefix("torch.")
-    if 0 < most < torch.finfo(compute.dtype).eps:
+    if torch.equal(base, adapted) and 0 < most < torch.finfo(compute.dtype).eps:
+        precision = str(compute.dtype).removeprefix("torch.")
         return noted("output changed", f"weights have moved by less than {precision} can show")
-    return outcome("output changed", "with the adapter the base computes the same as without", "")
+    return check_effect("output changed", base, adapted, least=0.0)
 
 
 def _check_restored(before: Tensor, disabled: Tensor, adapted: Tensor) -> Check:
     if torch.equal(before, disabled):
         return outcome("output restored", "", "disabled, the base computes the same, to the bit")
     gap, effect = compare_outputs(before, disabled), compare_outputs(before, adapted)
-    off = gap.share / effect.share if effect.share else math.inf
+    off = gap.size / effect.size if effect.size else math.inf
     detail = f"disabled, the base is off by {off:.2g} of what the adapter changes"
     figures = {"share": gap.share, "largest": gap.largest}
     if off <= TRACE:

@@ -1,7 +1,8 @@
-"""Whether the base an adapter is put on is the one it was trained on."""
+"""Whether an adapter is as it was trained, and its base the one it was trained on."""
 
 from rasengan_xl.adapters.verification.outcomes import not_checked, noted, outcome
 from rasengan_xl.adapters.verification.subject import Subject
+from rasengan_xl.file_digests import file_digest
 from rasengan_xl.runs.verification import Check
 
 _NAME = "base model"
@@ -30,3 +31,13 @@ def check_origin(subject: Subject) -> Check:
         detail = f"the UNet of {given.name} is what it was trained on; other {', '.join(changed)}"
         return noted(_NAME, detail, **figures)
     return outcome(_NAME, "", f"{given.name}: all {len(given.parts)} parts are the same", **figures)
+
+
+def check_unaltered(subject: Subject) -> list[Check]:
+    """Check that a run's file is still the one that was verified after training."""
+    if subject.verified is None:
+        return []
+    is_same = file_digest(subject.file) == subject.verified.sha256
+    fault = "" if is_same else "the file is not the one that was verified after training"
+    found = "the file is, to the bit, the one that was verified after training"
+    return [outcome("as trained", fault, found)]

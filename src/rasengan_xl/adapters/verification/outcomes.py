@@ -1,5 +1,7 @@
 """The ways in which a check can end."""
 
+import math
+
 from rasengan_xl.runs.verification import Check, Status
 
 Figure = float | int | str
@@ -32,4 +34,9 @@ def first_of(names: list[str]) -> str:
 
 
 def _check(name: str, status: Status, detail: str, figures: dict[str, Figure]) -> Check:
-    return Check(name=name, status=status, detail=detail, figures=figures)
+    finite = {key: value for key, value in figures.items() if _is_finite(value)}
+    return Check(name=name, status=status, detail=detail, figures=finite)
+
+
+def _is_finite(figure: Figure) -> bool:
+    return isinstance(figure, str) or math.isfinite(figure)  # JSON has no word for the others

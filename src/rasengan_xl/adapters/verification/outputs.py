@@ -1,7 +1,9 @@
 """Whether an adapter shows in what its base computes, and leaves no trace when taken off."""
 
+import math
+import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,19 +16,33 @@ from torch import Tensor, nn
 
 from rasengan_xl.adapters.applying import applied
 from rasengan_xl.adapters.contents import AdapterContents
+from rasengan_xl.adapters.verification.effects import check_effect
 from rasengan_xl.adapters.verification.outcomes import not_checked, outcome
-from rasengan_xl.adapters.verification.probe import compare_outputs, text_outputs, unet_output
+from rasengan_xl.adapters.verification.probe import (
+    ROUNDING,
+    compare_outputs,
+    text_outputs,
+    unet_output,
+)
 from rasengan_xl.config.settings import ComputeSettings
 from rasengan_xl.runs.verification import Check
 from rasengan_xl.sdxl.components import load_text_encoders, load_unet
 from rasengan_xl.sdxl.compute import Compute, choose_compute
 from rasengan_xl.sdxl.model_folder import TEXT_ENCODERS, ModelFolder
 
-ROUNDING = 1e-6
-"""Share of an output that arithmetic in float32 leaves uncertain."""
 TOLERANCE = 0.01
 """Of what the adapter changes: how far two programs that apply it may be apart.  Half the
 strength, or DoRA's magnitudes left out, would be apart by tens of percent."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outputs:
+    """What a model computes of the same inputs."""
+
+    base: Tensor
+    adapted: Tensor
+    restored: Tensor
+    """After the adapter was taken off."""
 
 
 def check_text_outputs(model: ModelFolder, contents: AdapterContents) -> list[Check]:
@@ -39,8 +55,8 @@ def check_text_outputs(model: ModelFolder, contents: AdapterContents) -> list[Ch
     def read() -> Tensor:
         return torch.cat([states.flatten() for states in text_outputs(encoders)])
 
-    ours = _only(contents, TEXT_ENCODERS)
-    return _compare(parts, ours, read, "text")[0]
+    outputs = _compute(parts, _only(contents, TEXT_ENCODERS), read)
+    return _check_both("text output", outputs)
 
 
 def check_unet_outputs(model: ModelFolder, contents: AdapterContents) -> list[Check]:
@@ -52,69 +68,56 @@ def check_unet_outputs(model: ModelFolder, contents: AdapterContents) -> list[Ch
     # In 16 bits on its way to a GPU, so that it takes no more of the main memory than needed.
     loaded = torch.float32 if device.type == "cpu" else torch.float16
     unet = load_unet(model, Compute(device, loaded), "full").float()
-    checks, base, with_ours = _compare({"unet": unet}, ours, lambda: unet_output(unet), "")
-    return [*checks, _check_diffusers(unet, contents, base, with_ours)]
+    outputs = _compute({"unet": unet}, ours, lambda: unet_output(unet))
+    return [*_check_both("output", outputs), _check_diffusers(unet, contents, outputs)]
 
 
-def _compare(
-    parts: Mapping[str, nn.Module],
-    contents: AdapterContents,
-    compute: Callable[[], Tensor],
-    what: str,
-) -> tuple[list[Check], Tensor, Tensor]:
+def _compute(
+    parts: Mapping[str, nn.Module], contents: AdapterContents, compute: Callable[[], Tensor]
+) -> Outputs:
     base = compute()
     with applied(parts, [contents], [1.0], fuse=False):
         adapted = compute()
-    again = compute()
-    named = f"{what} output".strip()
-    effect, left = compare_outputs(base, adapted), compare_outputs(base, again)
-    faint = effect.share <= ROUNDING
-    return (
-        [
-            outcome(
-                f"{named} changed",
-                "with the adapter the base computes the same as without" if faint else "",
-                f"by {effect.share:.2%} of the base's",
-                share=effect.share,
-                largest=effect.largest,
-            ),
-            outcome(
-                f"{named} restored",
-                ""
-                if torch.equal(base, again)
-                else f"the base is off by {left.share:.2g} afterwards",
-                "taken off, the base computes the same, to the bit",
-                largest=left.largest,
-            ),
-        ],
-        base,
-        adapted,
-    )
+    return Outputs(base=base, adapted=adapted, restored=compute())
 
 
-def _check_diffusers(
-    unet: UNet2DConditionModel, contents: AdapterContents, base: Tensor, ours: Tensor
-) -> Check:
+def _check_both(what: str, outputs: Outputs) -> list[Check]:
+    left = compare_outputs(outputs.base, outputs.restored)
+    is_same = torch.equal(outputs.base, outputs.restored)
+    return [
+        check_effect(f"{what} changed", outputs.base, outputs.adapted),
+        outcome(
+            f"{what} restored",
+            "" if is_same else f"the base is off by {left.share:.2g} afterwards",
+            "taken off, the base computes the same, to the bit",
+            largest=left.largest,
+        ),
+    ]
+
+
+def _check_diffusers(unet: UNet2DConditionModel, contents: AdapterContents, ours: Outputs) -> Check:
     """Check that plain diffusers makes the same of the file.  The UNet is of no more use then."""
     if contents.form != "diffusers":
         return not_checked(
             "plain diffusers", f"the file is in {contents.form}'s form; export it --to diffusers"
         )
     try:
-        _load_as_diffusers_does(unet, contents.source)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # whatever went wrong shows in what is computed
+            _load_as_diffusers_does(unet, contents.source)
     except (ValueError, RuntimeError, KeyError, TypeError) as error:
         reason = (str(error).strip() or repr(error)).splitlines()[0]
         return outcome("plain diffusers", f"cannot load it ({reason})", "")
-    theirs = unet_output(unet)
-    effect, gap = compare_outputs(base, ours), compare_outputs(ours, theirs)
-    off = gap.share / max(effect.share, ROUNDING)
+    effect = compare_outputs(ours.base, ours.adapted)
+    gap = compare_outputs(ours.adapted, unet_output(unet))
+    off = gap.size / effect.size if effect.size else math.inf
+    # What is not finite compares as false, and is no match.
+    matches = gap.share <= ROUNDING or off <= TOLERANCE
+    apart = f"to {off:.1g} of what the adapter changes" if gap.size else "to the bit"
     return outcome(
         "plain diffusers",
-        f"computes something else: off by {off:.2%} of what the adapter changes"
-        if off > TOLERANCE and gap.share > ROUNDING
-        else "",
-        "loads it and computes the same, "
-        + (f"to {off:.1g} of what the adapter changes" if off else "to the bit"),
+        "" if matches else f"computes something else: off by {off:.2%} of what the adapter changes",
+        f"loads it and computes the same, {apart}",
         share_of_change=off,
         largest=gap.largest,
     )

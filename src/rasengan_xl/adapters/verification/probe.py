@@ -17,6 +17,8 @@ TIMESTEPS = (200, 800)
 SIDE = 8
 """Of the latents: the smallest that every block of SDXL's UNet can halve as often as it does.
 All weights take part whatever the size."""
+ROUNDING = 1e-6
+"""Share of an output that arithmetic in float32 leaves uncertain."""
 _SEED = 0
 _TOKENS_READ = 16
 
@@ -28,8 +30,10 @@ class Difference:
     """How far two outputs are apart."""
 
     largest: float
+    size: float
+    """Root mean square of the difference."""
     share: float
-    """Root mean square of the difference over that of the first output."""
+    """The same over the root mean square of the first output."""
 
 
 @torch.no_grad()
@@ -72,7 +76,6 @@ def text_outputs(encoders: Sequence[nn.Module]) -> list[Float[Tensor, "batch tok
 
 def compare_outputs(first: Tensor, second: Tensor) -> Difference:
     """Measure how far two outputs are apart."""
-    gap, size = (second - first).double(), first.double().square().mean().sqrt()
-    return Difference(
-        largest=float(gap.abs().max()), share=float(gap.square().mean().sqrt() / size)
-    )
+    gap = (second - first).double()
+    size, whole = (float(t.square().mean().sqrt()) for t in (gap, first.double()))
+    return Difference(largest=float(gap.abs().max()), size=size, share=size / whole)

@@ -8,6 +8,7 @@ from rasengan_xl.config.settings import RunSettings
 from rasengan_xl.errors import ModelError
 from rasengan_xl.runs.folder import RunFolder, read_record
 from rasengan_xl.runs.records import ModelFacts
+from rasengan_xl.runs.verification import Verification
 from rasengan_xl.sdxl.layers import ModelLayers, list_layers, list_sdxl_layers
 from rasengan_xl.sdxl.model_folder import ModelFolder, find_model, find_model_at_hand
 
@@ -27,6 +28,8 @@ class Subject:
     """Of the run that the adapter is from."""
     trained_on: ModelFacts | None = None
     """What that run began from."""
+    verified: Verification | None = None
+    """What was found of this adapter when it had just been trained."""
 
 
 def find_subject(path: Path, base: str | None) -> Subject:
@@ -64,6 +67,7 @@ def find_subject(path: Path, base: str | None) -> Subject:
         without_base=reason,
         settings=begun if is_own and is_trained else None,
         trained_on=trained_on,
+        verified=_read_verification(file, folder),
     )
 
 
@@ -79,6 +83,13 @@ def _find_own_base(
         name = settings.base_model
         return None, f"{name} is not downloaded; do that with --base {name}"
     return model, ""
+
+
+def _read_verification(file: Path, folder: RunFolder) -> Verification | None:
+    """Read what the run wrote down of its last adapter; of the best one it wrote nothing."""
+    is_last = file.resolve() == folder.adapter_file.resolve()
+    known = is_last and folder.verification_file.exists()
+    return read_record(Verification, folder.verification_file) if known else None
 
 
 def _find_run(file: Path) -> RunFolder:

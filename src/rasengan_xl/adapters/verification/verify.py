@@ -21,7 +21,7 @@ from rasengan_xl.adapters.verification.file_checks import (
     open_file,
 )
 from rasengan_xl.adapters.verification.kinds import list_kinds, pick_facts
-from rasengan_xl.adapters.verification.origin import check_origin
+from rasengan_xl.adapters.verification.origin import check_origin, check_unaltered
 from rasengan_xl.adapters.verification.outcomes import not_checked
 from rasengan_xl.adapters.verification.outputs import check_text_outputs, check_unet_outputs
 from rasengan_xl.adapters.verification.subject import Subject, find_subject
@@ -75,7 +75,7 @@ def verify_adapter(
         yield StageProgress(stage="compute", done=0, total=1)
         checks += _check_outputs(subject, file.contents)
         yield StageProgress(stage="compute", done=1, total=1)
-    checks.append(check_origin(subject))
+    checks += [*check_unaltered(subject), check_origin(subject)]
     return _put_together(subject, file, checks, layers)
 
 

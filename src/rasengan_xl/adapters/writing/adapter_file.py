@@ -2,13 +2,18 @@
 
 from collections.abc import Callable, Generator, Mapping
 from contextlib import closing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from torch import Tensor
 
 from rasengan_xl.adapters.contents import AdapterContents
-from rasengan_xl.adapters.writing.checking import Deviation, measure, read_as, refuse_deviation
+from rasengan_xl.adapters.writing.checking import (
+    Deviation,
+    deviation_between,
+    read_as,
+    refuse_deviation,
+)
 from rasengan_xl.adapters.writing.conversion import (
     Approximated,
     Base,
@@ -70,6 +75,8 @@ def write_adapter(
     """
     refuse_existing(file)
     _refuse_missing_weights(contents, base)
+    if not contents.is_decomposed:  # what is added does not depend on what it is added to
+        base = replace(base, stored=None)
     layers, total = Conversion(contents, base, options), len(contents.changes)
     for done, layer in enumerate(contents.changes, start=1):
         layers.convert(layer)
@@ -114,8 +121,11 @@ def _check(
     assert evaluators.keys() == layers.described.keys()
     deviations: list[Deviation] = []
     for done, (layer, evaluate) in enumerate(evaluators.items(), start=1):
-        weight = base.weight(layer).double()
+        weight = base.weight(layer)
+        if base.stored is not None:
+            weight = weight.double()  # a DoRA's change is the small difference of two weights
         trained = layers.trained(layer, weight)
-        deviations.append(measure(layer, evaluate, weight, trained, layers.allowed[layer]))
+        allowed = layers.allowed[layer]
+        deviations.append(deviation_between(layer, evaluate(weight), trained, allowed))
         yield StageProgress(stage=CHECK, done=done, total=len(evaluators))
     return deviations

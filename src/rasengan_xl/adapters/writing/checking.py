@@ -7,15 +7,14 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from rasengan_xl.adapters.changes import Decomposed, LowRank, Weight
+from rasengan_xl.adapters.changes import LowRank, Weight
 from rasengan_xl.adapters.consumers.a1111 import a1111_changes
 from rasengan_xl.adapters.consumers.comfyui import comfyui_changes
 from rasengan_xl.adapters.consumers.evaluation import Evaluate
 from rasengan_xl.adapters.consumers.kohya import kohya_changes
 from rasengan_xl.adapters.consumers.peft import peft_changes
 from rasengan_xl.adapters.consumers.targets import Target
-from rasengan_xl.adapters.low_rank import frobenius_norm, relative_distance
-from rasengan_xl.adapters.writing.plain import Expressed
+from rasengan_xl.adapters.low_rank import product_norm, relative_distance
 from rasengan_xl.errors import OutputError
 from rasengan_xl.sdxl.layers import ModelLayers
 
@@ -34,6 +33,15 @@ class Deviation:
     """Of all elements, absolute."""
     allowed: float
     """Most that `relative` may be."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DecomposedSize:
+    """What makes the rounding of a DoRA larger than that of its factors."""
+
+    largest_gain: float
+    weight_norm: float
+    """Of the base's weight."""
 
 
 def read_as(target: Target, file: Path, layers: ModelLayers) -> Mapping[str, Evaluate]:
@@ -56,26 +64,18 @@ def read_as(target: Target, file: Path, layers: ModelLayers) -> Mapping[str, Eva
             return a1111_changes(file, layers)
 
 
-def measure(
-    layer: str, evaluate: Evaluate, weight: Weight, trained: Weight, allowed: float
-) -> Deviation:
-    """Compare one layer.
+def deviation_between(layer: str, found: Weight, trained: Weight, allowed: float) -> Deviation:
+    """Compare two changes of a layer's weight.
 
     Args:
         layer: Its name.
-        evaluate: What the program makes of the file.
-        weight: Of the base.
-        trained: The change that was trained.
+        found: What a program makes of a file.
+        trained: What was trained.
         allowed: Largest relative deviation.
     """
-    return deviation_between(layer, evaluate(weight.double()), trained, allowed)
-
-
-def deviation_between(layer: str, found: Weight, trained: Weight, allowed: float) -> Deviation:
-    """Compare two changes of a layer's weight."""
     return Deviation(
         layer=layer,
-        relative=relative_distance(found.double(), trained.double()),
+        relative=relative_distance(found, trained),
         largest=(found - trained).abs().max().item(),
         allowed=allowed,
     )
@@ -89,7 +89,7 @@ def refuse_deviation(program: str, deviations: Sequence[Deviation], file: Path) 
     """
     beyond = [each for each in deviations if not each.relative <= each.allowed]
     if beyond:
-        worst = max(beyond, key=lambda each: each.relative / each.allowed)
+        worst = max(beyond, key=lambda each: each.relative - each.allowed)
         raise OutputError(
             f"{file}: not written, since {program} would make something else of it: "
             f"{len(beyond)} of {len(deviations)} layers, most {worst.layer}, by "
@@ -99,7 +99,7 @@ def refuse_deviation(program: str, deviations: Sequence[Deviation], file: Path) 
 
 
 def rounding_allowance(
-    expressed: Expressed, gain: float, trained: Weight, weight: Weight, dtype: torch.dtype
+    factors: LowRank, dtype: torch.dtype, norm: float, decomposed: DecomposedSize | None = None
 ) -> float:
     """Bound what rounding the tensors of a file can do, relative to a layer's change.
 
@@ -107,25 +107,22 @@ def rounding_allowance(
     magnitude in float32 moves its row of the whole weight.
 
     Args:
-        expressed: The change, before it was rounded.
-        gain: Largest gain of a DoRA, else 1.
-        trained: The trained change.
-        weight: Of the base.
-        dtype: Precision of the factors.
+        factors: Before they are rounded.
+        dtype: Their precision in the file.
+        norm: Of the layer's change.
+        decomposed: What else matters of a DoRA.
     """
-    norm = frobenius_norm(trained)
     if not norm:
         return 0.0
-    factors = expressed.direction if isinstance(expressed, Decomposed) else expressed
-    assert isinstance(factors, LowRank)
     unit = torch.finfo(dtype).eps / 2
-    spread = abs(factors.scale) * frobenius_norm(_magnitude(factors.up) @ _magnitude(factors.down))
-    if not isinstance(expressed, Decomposed):
-        return FLOAT32_TOLERANCE + 2.1 * unit * spread / norm
-    of_magnitudes = torch.finfo(torch.float32).eps * frobenius_norm(weight) / norm
+    spread = abs(factors.scale) * product_norm(_absolute(factors.up), _absolute(factors.down))
+    by_factors = 2.1 * unit * spread / norm
+    if decomposed is None:
+        return FLOAT32_TOLERANCE + by_factors
+    by_magnitudes = torch.finfo(torch.float32).eps * decomposed.weight_norm / norm
     # Twice: the direction's change moves the norm that it is divided by, too.
-    return FLOAT32_TOLERANCE + of_magnitudes + 4.2 * unit * gain * spread / norm
+    return FLOAT32_TOLERANCE + by_magnitudes + 2 * decomposed.largest_gain * by_factors
 
 
-def _magnitude(factor: Tensor) -> Tensor:
+def _absolute(factor: Tensor) -> Tensor:
     return factor.float().flatten(1).abs()

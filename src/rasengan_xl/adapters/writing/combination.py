@@ -109,7 +109,9 @@ def _combine(
         density=settings.density,
         seed=settings.seed,
     )
-    contents = combine([source.contents for source in sources], how, first.base)
+    # A run's file is called as that of any other run.
+    named = [replace(each.contents, source=Path(each.title)) for each in sources]
+    contents = combine(named, how, first.base)
     approximated: tuple[Approximated, ...] = ()
     if settings.to != "merged":  # which holds whole weights, and is written layer by layer
         asked = settings.rank is not None or settings.residual is not None

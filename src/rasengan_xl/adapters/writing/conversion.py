@@ -9,8 +9,13 @@ from torch import Tensor
 from rasengan_xl.adapters.changes import Decomposed, LowRank, Weight, weight_change
 from rasengan_xl.adapters.consumers.targets import Target
 from rasengan_xl.adapters.contents import AdapterContents
-from rasengan_xl.adapters.low_rank import Limits, frobenius_norm, relative_distance
-from rasengan_xl.adapters.writing.checking import rounding_allowance
+from rasengan_xl.adapters.low_rank import (
+    Limits,
+    frobenius_norm,
+    product_norm,
+    relative_distance,
+)
+from rasengan_xl.adapters.writing.checking import DecomposedSize, rounding_allowance
 from rasengan_xl.adapters.writing.kohya_form import kohya_tensors
 from rasengan_xl.adapters.writing.peft_form import peft_header, peft_tensors
 from rasengan_xl.adapters.writing.plain import (
@@ -104,7 +109,7 @@ class Conversion:
         if isinstance(expressed, LowRank) and layer.partition(".")[0] in self._decomposed_parts:
             expressed = decompose(expressed, weight)
         self.described[layer] = describe(expressed)
-        self._note_exactness(layer, expressed, weight.double())
+        self._note_exactness(layer, expressed, weight)
         self.tensors |= in_precision(self._named(layer, expressed), options.dtype)
 
     def trained(self, layer: str, weight: Weight) -> Weight:
@@ -122,25 +127,35 @@ class Conversion:
         return kohya_tensors({layer: expressed}, self._base.layers)
 
     def _note_exactness(self, layer: str, expressed: Expressed, weight: Weight) -> None:
+        """Keep how far a layer may be off; of a plain LoRA that is kept, without making it."""
+        dtype = self._options.dtype
+        if self._is_kept(layer, expressed) and isinstance(expressed, LowRank):
+            factors = (expressed.up.flatten(1), expressed.down.flatten(1))
+            norm = abs(expressed.scale) * product_norm(*factors)
+            self.allowed[layer] = rounding_allowance(expressed, dtype, norm)
+            return
+        weight = weight.double()
         trained = self.trained(layer, weight)
-        gain = expressed.gain(weight).abs().max() if isinstance(expressed, Decomposed) else 1.0
-        allowed = rounding_allowance(expressed, float(gain), trained, weight, self._options.dtype)
-        if self._options.resized or not self._is_kept(layer, expressed):
+        norm, size = frobenius_norm(trained), None
+        if isinstance(expressed, Decomposed):
+            gain = expressed.gain(weight).abs().max().item()
+            size = DecomposedSize(largest_gain=gain, weight_norm=frobenius_norm(weight))
+        factors = expressed.direction if isinstance(expressed, Decomposed) else expressed
+        assert isinstance(factors, LowRank)
+        self.allowed[layer] = rounding_allowance(factors, dtype, norm, size)
+        if not self._is_kept(layer, expressed):
             residual = relative_distance(weight_change(expressed, weight), trained)
+            rank = self.described[layer].rank
             self.approximated.append(
-                Approximated(
-                    layer=layer,
-                    rank=self.described[layer].rank,
-                    residual=residual,
-                    norm=frobenius_norm(trained),
-                )
+                Approximated(layer=layer, rank=rank, residual=residual, norm=norm)
             )
-            allowed += residual
-        self.allowed[layer] = allowed
+            self.allowed[layer] += residual
 
     def _is_kept(self, layer: str, expressed: Expressed) -> bool:
         """Tell whether a layer was written exactly: in its own form, or another that holds it."""
         change = self._contents.changes[layer]
+        if self._options.resized:
+            return False
         if isinstance(change, Decomposed) and not isinstance(expressed, Decomposed):
             return False
         return is_expressible(change, self._options.target.decompositions_of(layer))

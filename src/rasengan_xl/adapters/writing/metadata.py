@@ -18,6 +18,15 @@ from rasengan_xl.tensor_stream import HASH_KEY
 
 _KEPT = ("ss_", "modelspec.", "rasengan.")
 """Entries of a file that are true of what is made from it, too."""
+_MADE_ANEW = (
+    "ss_network_module",
+    "ss_network_dim",
+    "ss_network_alpha",
+    "ss_network_args",
+    "rasengan.target",
+    DECOMPOSITIONS_KEY,
+)
+"""Entries that are true of a file's own form only."""
 _ARCHITECTURE = "stable-diffusion-xl-v1-base"
 
 
@@ -58,7 +67,7 @@ def merged_texts(source: Source, strength: float) -> dict[str, str]:
 
 
 def _is_of_lora(name: str) -> bool:
-    return name.startswith("ss_") or name in (DECOMPOSITIONS_KEY, "rasengan.target")
+    return name.startswith("ss_")
 
 
 def _kept_texts(source: Source) -> dict[str, str]:
@@ -66,8 +75,8 @@ def _kept_texts(source: Source) -> dict[str, str]:
     known = source.subject.settings
     told = {} if known is None else _training_texts(source, known)
     kept = {name: text for name, text in source.contents.header.items() if name.startswith(_KEPT)}
-    kept.pop(DECOMPOSITIONS_KEY, None)
-    kept.pop("rasengan.target", None)
+    for name in _MADE_ANEW:
+        kept.pop(name, None)
     return {**_general_texts(source), **told, **kept}
 
 
@@ -129,6 +138,8 @@ def _name_method(settings: RunSettings) -> str:
 
 def _shape_texts(target: Target, described: Mapping[str, Described]) -> dict[str, str]:
     """Tell module, rank and alpha as kohya's scripts do: "Dynamic" where layers differ."""
+    if target.consumer == "diffusers":  # has its own entry for them
+        return {}
     ranks = {layer.rank for layer in described.values()}
     alphas = {layer.unstabilized_alpha for layer in described.values()}
     texts = {
