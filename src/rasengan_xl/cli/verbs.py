@@ -19,7 +19,8 @@ from rasengan_xl.config.shipped import (
     recipe_names,
 )
 from rasengan_xl.loading import loading
-from rasengan_xl.runs.folder import RunFolder
+from rasengan_xl.runs.folder import RunFolder, read_record
+from rasengan_xl.runs.records import RunSummary
 
 if TYPE_CHECKING:
     from rasengan_xl.trackers.opening import TrackerKind
@@ -85,7 +86,10 @@ def show_training(
             sys.exit(stop.status)
     if ranks.is_first:
         _say_what_is_there(folder)
-        finish_with_card(folder, samples)
+        if settings.is_given:  # a card would say how it was trained
+            _say_what_was_measured(folder)
+        else:
+            finish_with_card(folder, samples)
 
 
 def _describe_stop(folder: RunFolder) -> str:
@@ -101,6 +105,14 @@ def _say_what_is_there(folder: RunFolder) -> None:
         say(
             f"The best by held-out loss is that of step {best.step} ({best.loss:.4f} over "
             f"{best.n}): {folder.best_adapter_file}"
+        )
+
+
+def _say_what_was_measured(folder: RunFolder) -> None:
+    if loss := read_record(RunSummary, folder.summary_file).held_out_loss:
+        say(
+            f"Held-out loss {loss.adapted:.4f} ± {loss.adapted_standard_error:.4f}, of the base "
+            f"{loss.base:.4f} ± {loss.base_standard_error:.4f} (n = {loss.n})"
         )
 
 

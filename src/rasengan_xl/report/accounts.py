@@ -110,7 +110,8 @@ def describe_comparison(comparison: Comparison) -> str:
     beside = f"; beside {write_counted(given, 'adapter')} not trained here" if given else ""
     return (
         f"{ways}, {seeds} each, trained on the same {write_counted(data.train, 'picture')} from "
-        f"{data.source}{beside}; {write_count(data.held_out)} more were held out to judge them by{part}."
+        f"{data.source}{beside}; {write_count(data.held_out)} more were held out to judge them by"
+        f"{part}."
     )
 
 
