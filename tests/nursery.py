@@ -18,7 +18,7 @@ from rasengan_xl.loading import loading
 
 quieten_imports()
 with loading():
-    import rasengan_xl.cli.comparing, rasengan_xl.cli.preparation, rasengan_xl.generation.pairs
+    import rasengan_xl.cli.comparing, rasengan_xl.cli.preparation, rasengan_xl.generation.generate
     import rasengan_xl.preparation.prepare, rasengan_xl.training.run
 
 

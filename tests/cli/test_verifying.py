@@ -6,7 +6,8 @@ import torch
 from rich.console import Console
 from safetensors.torch import save_file
 
-from rasengan_xl.cli import app, verbs, verifying
+from rasengan_xl.cli import app, verifying
+from rasengan_xl.cli import console as console_module
 from rasengan_xl.errors import VerificationError
 from rasengan_xl.runs.verification import Verification
 
@@ -33,7 +34,7 @@ def shown(monkeypatch):
     text = io.StringIO()
     console = Console(file=text, width=80)
     monkeypatch.setattr(verifying, "console", console)
-    monkeypatch.setattr(verbs, "console", console)
+    monkeypatch.setattr(console_module, "console", console)
     return text
 
 

@@ -203,7 +203,7 @@ def test_samples_are_held_out_captions_and_the_snippet_draws_the_same(
     run: RunFolder, monkeypatch: pytest.MonkeyPatch, tiny_model: Path, picture_folder: Path
 ):
     stages = draw_samples(run, 2)
-    assert [stage.done for stage in stages if stage.stage == "draw samples"] == [0, 1, 2]
+    assert [stage.done for stage in stages if stage.stage == "draw samples"] == [0, 1, 2, 3, 4]
     pictures = read_samples(run)
     captions = {file.read_text() for file in picture_folder.glob("*.txt")}
     assert len({picture.asked.prompt for picture in pictures} & captions) == 2

@@ -12,9 +12,8 @@ from rich.table import Table
 from rich.text import Text
 
 from rasengan_xl.adapters.verification.verify import verify_adapter
-from rasengan_xl.cli.console import console, follow, progress_board
+from rasengan_xl.cli.console import console, follow, progress_board, say
 from rasengan_xl.cli.quiet import quieten_progress_bars
-from rasengan_xl.cli.verbs import say
 from rasengan_xl.errors import FAILED_CHECK_STATUS
 from rasengan_xl.runs.verification import LayerChange, LayerKind, Verification
 

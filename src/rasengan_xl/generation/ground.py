@@ -4,11 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rasengan_xl.adapters.files import begins_from_pure_noise
+from rasengan_xl.adapters.files import begins_from_pure_noise, find_adapter
 from rasengan_xl.config.settings import ComputeSettings, RunSettings
 from rasengan_xl.errors import AdapterError
-from rasengan_xl.runs.folder import ADAPTER_FILE, RunFolder
-from rasengan_xl.tensor_file import UNREADABLE, read_header
+from rasengan_xl.runs.folder import RunFolder
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +43,7 @@ def find_ground(adapter: Path, base_model: str | None) -> Ground:
             "model; name it with --base"
         )
     if known is None:
-        from_pure_noise = begins_from_pure_noise(locate_adapter(adapter))
+        from_pure_noise = begins_from_pure_noise(find_adapter(adapter))
         return _bare_ground(base_model or "", from_pure_noise=from_pure_noise)
     return Ground(
         base_model=base_model or known.base_model,
@@ -86,22 +85,6 @@ def find_run(adapter: Path) -> RunFolder | None:
     is_inside = place in {around.best_adapter_file.parent, around.checkpoints_folder}
     folder = around if is_inside else RunFolder(place)
     return folder if folder.is_begun else None
-
-
-def locate_adapter(path: Path) -> Path:
-    """Return the adapter's file, whichever trainer wrote it: the path, or what lies in its folder.
-
-    Raises:
-        AdapterError: There is none, or it is not a safetensors file.
-    """
-    file = path / ADAPTER_FILE if path.is_dir() else path
-    if not file.is_file():
-        raise AdapterError(f"{path}: no adapter here; name a run's folder or a .safetensors file")
-    try:
-        read_header(file)
-    except UNREADABLE as error:
-        raise AdapterError(f"{file}: is not a safetensors file ({error})") from error
-    return file
 
 
 def read_run(adapter: Path) -> RunSettings:

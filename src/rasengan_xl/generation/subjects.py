@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from rasengan_xl.adapters.files import find_adapter
 from rasengan_xl.config.comparison_settings import BASE
 from rasengan_xl.config.drawing_settings import DrawingSettings
 from rasengan_xl.errors import AdapterError, RecipeError
-from rasengan_xl.generation.ground import Ground, find_run, locate_adapter
+from rasengan_xl.generation.ground import Ground, find_run
 from rasengan_xl.generation.parameters_text import UsedAdapter
 from rasengan_xl.tensor_file import read_header
 
@@ -63,7 +64,7 @@ def list_subjects(
     if settings.checkpoints:
         tuned = _list_checkpoints(adapters, settings.strengths[0] * weights[0], pure=pure)
     else:
-        files = tuple(locate_adapter(adapter) for adapter in adapters)
+        files = tuple(find_adapter(adapter) for adapter in adapters)
         names = " + ".join(map(adapter_name, files))
         is_sweep = len(settings.strengths) > 1
         tuned = [

@@ -48,7 +48,7 @@ def _draw(
     folder: RunFolder, captions: Sequence[str], out: Path
 ) -> Generator[StageProgress, None, list[CardPicture]]:
     lines, settings = as_captions(captions), DrawingSettings()
-    yield StageProgress(stage=DRAW_SAMPLES, done=0, total=len(lines))
+    yield StageProgress(stage=DRAW_SAMPLES, done=0, total=2 * len(lines))
     work = generate_pictures(
         Wanted(adapters=(folder.path,), lines=lines, settings=settings, out=out)
     )
@@ -56,7 +56,7 @@ def _draw(
     for record in work:
         if isinstance(record, DrawnPicture):
             drawn.append(record)
-            yield StageProgress(stage=DRAW_SAMPLES, done=len(drawn) // 2, total=len(lines))
+            yield StageProgress(stage=DRAW_SAMPLES, done=len(drawn), total=2 * len(lines))
     bases, adapted = drawn[: len(lines)], drawn[len(lines) :]  # subject by subject, the base first
     return [
         CardPicture(asked=read_asked(b.file), base=a.file, adapted=b.file, is_caption=True)

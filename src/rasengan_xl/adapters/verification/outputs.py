@@ -49,7 +49,7 @@ def check_text_outputs(model: ModelFolder, contents: AdapterContents) -> list[Ch
     """Check the text encoders with and without the adapter; nothing if it leaves them alone."""
     if not contents.changes_text:
         return []
-    encoders = load_text_encoders(model, Compute(_find_device(), torch.float32))
+    encoders = load_text_encoders(model, Compute(find_device(), torch.float32))
     parts: dict[str, nn.Module] = dict(zip(TEXT_ENCODERS, encoders, strict=True))
 
     def read() -> Tensor:
@@ -64,7 +64,7 @@ def check_unet_outputs(model: ModelFolder, contents: AdapterContents) -> list[Ch
     ours = _only(contents, ("unet",))
     if not ours.changes:
         return [not_checked("output changed", "the UNet is left as it is")]
-    device = _find_device()
+    device = find_device()
     # In 16 bits on its way to a GPU, so that it takes no more of the main memory than needed.
     loaded = torch.float32 if device.type == "cpu" else torch.float16
     unet = load_unet(model, Compute(device, loaded), "full").float()
@@ -142,5 +142,6 @@ def _only(contents: AdapterContents, parts: tuple[str, ...]) -> AdapterContents:
     return replace(contents, changes=kept)
 
 
-def _find_device() -> torch.device:
+def find_device() -> torch.device:
+    """Return where there is most to compute with."""
     return choose_compute(ComputeSettings()).device

@@ -20,10 +20,14 @@ from rasengan_xl.adapters.verification.file_checks import (
     check_precision,
     open_file,
 )
-from rasengan_xl.adapters.verification.kinds import list_kinds, pick_facts
+from rasengan_xl.adapters.verification.kinds import kind_of, list_kinds, pick_facts
 from rasengan_xl.adapters.verification.origin import check_origin, check_unaltered
 from rasengan_xl.adapters.verification.outcomes import not_checked
-from rasengan_xl.adapters.verification.outputs import check_text_outputs, check_unet_outputs
+from rasengan_xl.adapters.verification.outputs import (
+    check_text_outputs,
+    check_unet_outputs,
+    find_device,
+)
 from rasengan_xl.adapters.verification.subject import Subject, find_subject
 from rasengan_xl.adapters.verification.weights import (
     check_change,
@@ -98,20 +102,25 @@ def _check_weights(
 ) -> Generator[StageProgress, None, tuple[list[LayerChange], list[Check]]]:
     """Go through the layers once, with no more than one weight of the base in memory."""
     stored = StoredWeights(subject.model) if subject.model else None
+    device = find_device()
     layers: list[LayerChange] = []
+    seen: set[tuple[str, int | None, torch.Size]] = set()  # all of a form are computed alike
     inexact: list[str] = []
     total = len(contents.changes)
     for done, (name, change) in enumerate(contents.changes.items()):
         yield StageProgress(stage="weights", done=done, total=total)
-        weight = stored.read(f"{name}.weight") if stored else None
-        layers.append(measure_change(name, change, subject.layers.shapes[name], weight))
-        if weight is not None and not has_exact_ends(contents, name, weight):
-            inexact.append(name)
+        shape = subject.layers.shapes[name]
+        weight = stored.read(f"{name}.weight").to(device) if stored else None
+        layers.append(measure_change(name, change, shape, weight))
+        form = (kind_of(change), change.rank, shape)
+        if weight is not None and form not in seen:
+            seen.add(form)
+            if not has_exact_ends(contents, name, weight):
+                inexact.append(name)
     yield StageProgress(stage="weights", done=total, total=total)
-    strength = (
-        check_strength(inexact, total) if stored else not_checked("strength", subject.without_base)
-    )
-    return layers, [check_change(layers), strength]
+    if stored is None:
+        return layers, [check_change(layers), not_checked("strength", subject.without_base)]
+    return layers, [check_change(layers), check_strength(inexact, len(seen))]
 
 
 def _check_outputs(subject: Subject, contents: AdapterContents) -> list[Check]:

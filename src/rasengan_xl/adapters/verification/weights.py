@@ -91,11 +91,16 @@ def has_exact_ends(contents: AdapterContents, layer: str, weight: Tensor) -> boo
     return is_adapter and is_base and torch.equal(held.weight, weight)
 
 
-def check_strength(inexact: list[str], layers: int) -> Check:
-    """Report whether strengths 0 and 1 are exact."""
+def check_strength(inexact: list[str], forms: int) -> Check:
+    """Report whether strengths 0 and 1 are exact.
+
+    Args:
+        inexact: Layers on which they are not.
+        forms: Kinds and shapes of layers, of each of which one was looked at.
+    """
     fault = f"not exact on {plural(len(inexact), 'layer')}: {first_of(inexact)}" if inexact else ""
-    found = f"0 is the base and 1 the adapter, to the bit, on {plural(layers, 'layer')}"
-    return outcome("strength", fault, found, layers_not_exact=len(inexact))
+    found = f"0 is the base and 1 the adapter, to the bit, on a layer of each of {forms} forms"
+    return outcome("strength", fault, found, forms=forms, layers_not_exact=len(inexact))
 
 
 def _change_norm(change: Change, shape: torch.Size, weight: Weight | None) -> float | None:
