@@ -1,20 +1,24 @@
 """Show what was exported, and how near a program's own formula comes to the trained change."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 
-from rasengan_xl.adapters.writing.export import Exported, export_adapter
+from rasengan_xl.adapters.writing.combination import export_adapters
+from rasengan_xl.adapters.writing.export import Exported
 from rasengan_xl.cli.console import follow, progress_board
 from rasengan_xl.cli.quiet import quieten_progress_bars
 from rasengan_xl.cli.verbs import say
 from rasengan_xl.config.export_settings import ExportSettings
 
 
-def show_export(adapter: Path, base: str | None, out: Path, settings: ExportSettings) -> None:
-    """Export an adapter, and say what was written and what was checked."""
+def show_export(
+    adapters: Sequence[Path], base: str | None, out: Path, settings: ExportSettings
+) -> None:
+    """Export an adapter, or several as one, and say what was written and what was checked."""
     quieten_progress_bars()
     with progress_board() as board:
-        exported = follow(export_adapter(adapter, base, out, settings), board.show)
+        exported = follow(export_adapters(adapters, base, out, settings), board.show)
     for line in describe_export(exported):
         say(line)
 

@@ -72,19 +72,32 @@ def export_adapter(
         ModelError: The base cannot be had.
         OutputError: Something is in the way, or what would be written would not be the adapter.
     """
-    source = find_source(path, base)
-    source, notes = yield from _on_full_precision(source)
-    if settings.to == "merged":
-        exported = yield from _merge(source, out, settings)
-    else:
-        exported = yield from _write(source, out, settings)
+    source, notes = yield from on_full_precision(find_source(path, base))
+    exported = yield from export_source(source, out, settings)
     return replace(exported, notes=(*source.contents.notes, *notes, *exported.notes))
 
 
-def _on_full_precision(
+def export_source(
+    source: Source, out: Path, settings: ExportSettings
+) -> Generator[StageProgress, None, Exported]:
+    """Write an adapter that has been read, and is for the base as it is stored.
+
+    Raises:
+        OutputError: Something is in the way, or what would be written would not be the adapter.
+    """
+    if settings.to == "merged":
+        return (yield from _merge(source, out, settings))
+    return (yield from _write(source, out, settings))
+
+
+def on_full_precision(
     source: Source,
 ) -> Generator[StageProgress, None, tuple[Source, tuple[str, ...]]]:
-    """Carry an adapter that was trained on NF4 over to the base as it is stored."""
+    """Carry an adapter that was trained on NF4 over to the base as it is stored.
+
+    Returns:
+        The adapter, and what a user must be told.
+    """
     if not source.trained_on_nf4:
         return source, ()
     if not source.contents.is_decomposed:

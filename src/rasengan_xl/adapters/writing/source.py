@@ -30,6 +30,8 @@ class Source:
     dataset: DatasetFacts | None
     """What the run saw, if the adapter is a run's."""
     summary: RunSummary | None
+    parts: "tuple[Source, ...]" = ()
+    """What it was combined of; empty: it is one adapter."""
 
     @property
     def base(self) -> Base:
@@ -50,6 +52,8 @@ class Source:
     @property
     def title(self) -> str:
         """What people call it: the run, or the file if it is no run's."""
+        if self.parts:
+            return " + ".join(part.title for part in self.parts)
         return self.folder.path.name if self.subject.settings else self.subject.file.stem
 
     @property
@@ -83,6 +87,8 @@ class Source:
     @property
     def from_pure_noise(self) -> bool:
         """Whether it was trained to begin from pure noise, though its base was not."""
+        if self.parts:
+            return any(part.from_pure_noise for part in self.parts)
         settings = self.subject.settings
         told = settings is not None and settings.objective.zero_terminal_snr is True
         return told or begins_from_pure_noise(self.subject.file)
@@ -99,7 +105,15 @@ def find_source(path: Path, base: str | None) -> Source:
         AdapterError: There is no adapter, or it does not fit the base.
         ModelError: The base that is named cannot be had.
     """
-    subject = find_subject(path, base)
+    return read_source(find_subject(path, base))
+
+
+def read_source(subject: Subject) -> Source:
+    """Read an adapter that was found.
+
+    Raises:
+        AdapterError: It does not fit the base.
+    """
     folder = RunFolder(subject.file.resolve().parent)
     if not folder.is_begun:  # the best of a run lies one folder further in
         folder = RunFolder(folder.path.parent)
