@@ -14,6 +14,7 @@ from rasengan_xl.adapters.writing.export import (
     export_adapter,
     export_source,
     on_full_precision,
+    refuse_early,
 )
 from rasengan_xl.adapters.writing.source import Source, read_source
 from rasengan_xl.config.export_settings import ExportSettings
@@ -47,6 +48,7 @@ def export_adapters(
             f"export: weights: there are {len(weights)} for {len(paths)} adapters; give one for "
             "each, such as --weights 0.7,0.3"
         )
+    refuse_early(out, settings)
     sources, notes = yield from _read_all(paths, base)
     source, found = yield from _combine(sources, weights, settings)
     plain = settings.model_copy(update={"rank": None, "residual": None})

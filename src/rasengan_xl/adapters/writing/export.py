@@ -22,6 +22,7 @@ from rasengan_xl.adapters.writing.source import Source, find_source
 from rasengan_xl.config.export_settings import ExportSettings, Precision
 from rasengan_xl.runs.folder import ADAPTER_FILE
 from rasengan_xl.runs.records import StageProgress
+from rasengan_xl.sdxl.merged_weights import refuse_existing
 
 DEFAULT_RESIDUAL = 0.05
 """Share of a layer's change that a plain LoRA may leave out, if it cannot hold it exactly."""
@@ -72,9 +73,23 @@ def export_adapter(
         ModelError: The base cannot be had.
         OutputError: Something is in the way, or what would be written would not be the adapter.
     """
+    refuse_early(out, settings)
     source, notes = yield from on_full_precision(find_source(path, base))
     exported = yield from export_source(source, out, settings)
     return replace(exported, notes=(*source.contents.notes, *notes, *exported.notes))
+
+
+def refuse_early(out: Path, settings: ExportSettings) -> None:
+    """Refuse what would else be found after minutes of work.
+
+    Raises:
+        OutputError: Something is in the way, or the target is not known.
+    """
+    if settings.to == "merged":
+        refuse_existing(out)
+    else:
+        find_target(settings.to, settings.target)
+        refuse_existing(_adapter_file(out))
 
 
 def export_source(
@@ -119,7 +134,7 @@ def _write(
         resized=settings.rank is not None or settings.residual is not None,
         strength=settings.strength,
     )
-    file = out if out.suffix == SUFFIX else out / ADAPTER_FILE
+    file = _adapter_file(out)
     report = yield from write_adapter(
         source.contents,
         source.base,
@@ -136,6 +151,10 @@ def _write(
         overall_residual=report.overall_residual,
         notes=_notes(source.contents, target, report.approximated),
     )
+
+
+def _adapter_file(out: Path) -> Path:
+    return out if out.suffix == SUFFIX else out / ADAPTER_FILE
 
 
 def _own_precision(contents: AdapterContents, target: Target) -> Precision:
