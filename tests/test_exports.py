@@ -5,7 +5,7 @@ from rasengan_xl import api
 def test_every_exported_name_is_there_and_every_verb_is_exported():
     for name in rasengan_xl.__all__:
         assert getattr(rasengan_xl, name) is not None
-    verbs = {"compare", "generate", "prepare", "train", "verify", "write_report"}
+    verbs = {"compare", "export", "generate", "prepare", "train", "verify", "write_report"}
     assert verbs == set(rasengan_xl.__all__) - {"RasenganError"}
     assert all(getattr(rasengan_xl, verb) is getattr(api, verb) for verb in verbs)
 

@@ -5,9 +5,18 @@ from typing import TYPE_CHECKING, Any
 from rasengan_xl.errors import RasenganError
 
 if TYPE_CHECKING:
-    from rasengan_xl.api import compare, generate, prepare, train, verify, write_report
+    from rasengan_xl.api import compare, export, generate, prepare, train, verify, write_report
 
-__all__ = ["RasenganError", "compare", "generate", "prepare", "train", "verify", "write_report"]
+__all__ = [
+    "RasenganError",
+    "compare",
+    "export",
+    "generate",
+    "prepare",
+    "train",
+    "verify",
+    "write_report",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,22 +1,26 @@
 """The verbs of the command line as functions, for notebooks and programs.
 
 Each runs to its end and returns what it made.  To follow the work, iterate what it is built
-on: `run_training`, `run_comparison`, `prepare_dataset`, `generate_pictures` and `verify_adapter`
-yield as they go.
+on: `run_training`, `run_comparison`, `prepare_dataset`, `generate_pictures`, `export_adapters` and
+`verify_adapter` yield as they go.
 """
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from rasengan_xl.adapters.start_file import settle_start
 from rasengan_xl.adapters.verification.verify import verify_adapter
+from rasengan_xl.adapters.writing.combination import export_adapters
+from rasengan_xl.adapters.writing.export import Exported
 from rasengan_xl.comparison.execute import run_comparison
 from rasengan_xl.comparison.result import RESULT_FILE, Comparison
+from rasengan_xl.comparison.start_arms import settle_arms
 from rasengan_xl.config.command_line import write_command
 from rasengan_xl.config.comparison import load_comparison
-from rasengan_xl.config.recipe import load_recipe
-from rasengan_xl.config.requests import drawing_settings
+from rasengan_xl.config.recipe import load_recipe, overridden_keys, write_override
+from rasengan_xl.config.requests import drawing_settings, export_settings
 from rasengan_xl.generation.generate import Drawn, Wanted, generate_pictures
 from rasengan_xl.generation.prompts import as_lines, read_prompts
 from rasengan_xl.preparation.prepare import prepare_dataset
@@ -29,6 +33,8 @@ from rasengan_xl.sdxl.compute import choose_compute
 from rasengan_xl.sdxl.model_folder import find_model
 from rasengan_xl.training.interruption import stop_on_interrupt
 from rasengan_xl.training.run import run_training
+
+Outcome = TypeVar("Outcome")
 
 
 def compare(
@@ -45,7 +51,7 @@ def compare(
         only: Arms to train now; all, if none is named.
     """
     command = write_command("compare", name, overrides, out)
-    settings = load_comparison(name, overrides)
+    settings = settle_arms(load_comparison(name, overrides), overrides)
     for _ in run_comparison(settings, out, only=only, command=command):
         pass
     write_report(out)
@@ -53,7 +59,12 @@ def compare(
 
 
 def train(
-    recipe: str, overrides: Sequence[str] = (), *, out: Path, resume: bool = False
+    recipe: str,
+    overrides: Sequence[str] = (),
+    *,
+    out: Path,
+    resume: bool = False,
+    start_from: Path | None = None,
 ) -> RunSummary:
     """Train one adapter into the folder `out`.
 
@@ -62,9 +73,14 @@ def train(
         overrides: `dotted.key=value` items.
         out: The run's folder.
         resume: Continue the run that the folder holds.
+        start_from: A run's folder or an adapter's file to go on from; absent: a fresh adapter.
     """
     folder = RunFolder(out)
-    work = run_training(load_recipe(recipe, overrides), folder, resume=resume)
+    items = list(overrides)
+    if start_from is not None:
+        items.append(write_override("adapter.start_from", str(start_from)))
+    settings = settle_start(load_recipe(recipe, items), overridden_keys(items))
+    work = run_training(settings, folder, resume=resume)
     for record in stop_on_interrupt(work):
         if isinstance(record, StageProgress) and record.note:
             warnings.warn(record.note, stacklevel=2)
@@ -106,6 +122,27 @@ def generate(
             warnings.warn(record.note, stacklevel=2)
 
 
+def export(
+    adapter: Path | Sequence[Path],
+    *,
+    to: str,
+    out: Path,
+    base_model: str | None = None,
+    **options: Any,
+) -> Exported:
+    """Write an adapter for another program, and check what that will make of it.
+
+    Args:
+        adapter: A run's folder or an adapter's file; of several, one is made.
+        to: `diffusers`, `kohya`, `comfyui`, `a1111` or `merged`.
+        out: What to write: a `.safetensors` file, or a folder in diffusers' layout.
+        base_model: The base, if not the run's own.
+        options: `target`, `dtype`, `rank`, `weights` and others, as `ExportSettings` has them.
+    """
+    adapters = [adapter] if isinstance(adapter, Path) else adapter
+    return _run(export_adapters(adapters, base_model, out, export_settings(to=to, **options)))
+
+
 def prepare(recipe: str, overrides: Sequence[str] = (), *, out: Path) -> AccountSummary:
     """Check a dataset, encode it once, and write what happens to each picture.
 
@@ -116,12 +153,7 @@ def prepare(recipe: str, overrides: Sequence[str] = (), *, out: Path) -> Account
     """
     settings = load_recipe(recipe, overrides)
     model = find_model(settings.base_model, settings.base_revision)
-    work = prepare_dataset(settings, model, choose_compute(settings.compute), out)
-    while True:
-        try:
-            next(work)
-        except StopIteration as end:
-            return end.value.summary
+    return _run(prepare_dataset(settings, model, choose_compute(settings.compute), out)).summary
 
 
 def verify(adapter: Path, base_model: str | None = None) -> Verification:
@@ -131,7 +163,11 @@ def verify(adapter: Path, base_model: str | None = None) -> Verification:
         adapter: A run's folder or an adapter's file.
         base_model: What to check it on, if not what the run was trained on.
     """
-    work = verify_adapter(adapter, base_model)
+    return _run(verify_adapter(adapter, base_model))
+
+
+def _run(work: Generator[StageProgress, None, Outcome]) -> Outcome:
+    """Go through a piece of work to its end, and return what it comes to."""
     while True:
         try:
             next(work)

@@ -100,9 +100,23 @@ def test_a_target_that_matches_nothing_is_refused(tiny_unet):
         attach(tiny_unet, "lora", targets=("to_q", "add_k_proj"))
 
 
-def test_a_target_that_is_no_linear_layer_is_refused(tiny_unet):
-    with pytest.raises(AdapterError, match="conv_in, a Conv2d"):
-        attach(tiny_unet, "lora", targets=("conv_in",))
+def test_a_target_that_is_no_layer_of_weights_is_refused(tiny_unet):
+    with pytest.raises(AdapterError, match="conv_act, a SiLU"):
+        attach(tiny_unet, "lora", targets=("conv_act",))
+    with pytest.raises(AdapterError, match="conv_in, a Conv2d; with decompose = true"):
+        attach(tiny_unet, "dora", targets=("conv_in",))
+
+
+def test_layers_may_have_ranks_and_alphas_of_their_own(tiny_unet):
+    layer = "down_blocks.1.attentions.0.transformer_blocks.0.attn1.to_q"
+    shapes = ({"layer": layer, "rank": 5, "alpha": 10},)
+    adapter = attach(tiny_unet, "lora", alpha=6, targets=("to_q",), layer_shapes=shapes)
+    ranks = {n: p.shape[0] for n, p in adapter.parameters.items() if "lora_A" in n}
+    assert {n: r for n, r in ranks.items() if r != 2} == {f"{layer}.lora_A.default.weight": 5}
+    assert tiny_unet.get_submodule(layer).scaling["default"] == 2
+    strange = ({"layer": "to_q", "rank": 5, "alpha": 10},)
+    with pytest.raises(AdapterError, match="'to_q' is not among the layers"):
+        attach(tiny_unet, "lora", targets=("to_k",), layer_shapes=strange)
 
 
 @pytest.mark.parametrize(("rank_stabilized", "factor"), [(False, 16 / 4), (True, 16 / 2)])

@@ -31,7 +31,17 @@ def here(monkeypatch, capfd):
     return run
 
 
-VERBS = ["compare", "train", "generate", "verify", "share", "report", "prepare", "recipes"]
+VERBS = [
+    "compare",
+    "train",
+    "generate",
+    "verify",
+    "export",
+    "share",
+    "report",
+    "prepare",
+    "recipes",
+]
 
 
 def test_help_names_every_verb_and_loads_nothing_heavy():

@@ -64,5 +64,12 @@ def test_one_sentence_says_what_was_compared():
     assert "none came far enough" in describe_comparison(lacking)
 
 
+def test_an_adapter_that_was_given_is_not_said_to_be_trained():
+    given = build_arm("theirs").model_copy(update={"given": "a LoRA"})
+    text = describe_comparison(build_comparison(build_arm("lora"), given))
+    assert text.startswith("1 way of fine-tuning mini, 3 training seeds each, trained on")
+    assert "from mini; beside 1 adapter not trained here; 64 more" in text
+
+
 def test_progress_counts_runs(rich_comparison):
     assert describe_progress(rich_comparison) == "11 of 12 runs finished, 1 failed"

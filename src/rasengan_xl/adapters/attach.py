@@ -1,5 +1,6 @@
 """Attach a trainable low-rank adapter to a frozen UNet: the one place that knows PEFT layers."""
 
+import re
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -44,9 +45,9 @@ def attach_adapter(unet: UNet2DConditionModel, settings: AdapterSettings, seed: 
         seed: Determines the adapter's first weights.
 
     Raises:
-        AdapterError: A target matches no layer, or something other than a linear layer.
+        AdapterError: A target matches no layer, or one that cannot be adapted.
     """
-    check_targets(unet, settings.targets)
+    find_targets(unet, settings)
     unet.requires_grad_(requires_grad=False)
     with torch.random.fork_rng():
         torch.manual_seed(keyed_seed(seed, "adapter"))
@@ -58,6 +59,9 @@ def attach_adapter(unet: UNet2DConditionModel, settings: AdapterSettings, seed: 
                 use_dora=settings.decompose,
                 use_rslora=settings.rank_stabilized,
                 target_modules=list(settings.targets),
+                # PEFT reads its keys as regular expressions.
+                rank_pattern={re.escape(s.layer): s.rank for s in settings.layer_shapes},
+                alpha_pattern={re.escape(s.layer): s.alpha for s in settings.layer_shapes},
             )
         )
     named: dict[str, Parameter] = dict(unet.named_parameters())
@@ -82,20 +86,54 @@ def _set_magnitudes(unet: UNet2DConditionModel) -> None:
             magnitude.weight.data = torch.linalg.norm(weight.float(), dim=1)
 
 
-def check_targets(unet: nn.Module, targets: tuple[str, ...]) -> None:
-    """Refuse a target that matches nothing, or something an adapter cannot sit on."""
+def find_targets(unet: nn.Module, settings: AdapterSettings) -> dict[str, nn.Linear | nn.Conv2d]:
+    """Return the layers that get an adapter, by name.
+
+    Args:
+        unet: May be on the meta device, without weights.
+        settings: Shape of the adapter.
+
+    Raises:
+        AdapterError: A target matches no layer, or one that an adapter cannot sit on.
+    """
     modules: dict[str, nn.Module] = dict(cast("Any", unet).named_modules())
-    for target in targets:
-        matched = [name for name in modules if name == target or name.endswith(f".{target}")]
+    found: dict[str, nn.Linear | nn.Conv2d] = {}
+    for target in settings.targets:
+        matched = {name: m for name, m in modules.items() if matches(name, target)}
         if not matched:
             raise AdapterError(
                 f"adapter.targets: {target!r} matches no layer of the UNet; write the end of a "
                 "layer's name, such as 'to_q' or 'ff.net.2'"
             )
-        for name in matched:
-            if not isinstance(modules[name], nn.Linear):
-                kind = type(modules[name]).__name__
-                raise AdapterError(
-                    f"adapter.targets: {target!r} matches {name}, a {kind}; "
-                    "only linear layers can be adapted"
-                )
+        for name, module in matched.items():
+            found[name] = _refuse_unfit(target, name, module, settings)
+    if strange := [s.layer for s in settings.layer_shapes if s.layer not in found]:
+        raise AdapterError(
+            f"adapter.layer_shapes: {strange[0]!r} is not among the layers that adapter.targets "
+            "names; write a layer's full name"
+        )
+    return {name: found[name] for name in modules if name in found}
+
+
+def matches(layer: str, target: str) -> bool:
+    """Tell whether a layer is among those that a target names."""
+    return layer == target or layer.endswith(f".{target}")
+
+
+def _refuse_unfit(
+    target: str, name: str, module: nn.Module, settings: AdapterSettings
+) -> nn.Linear | nn.Conv2d:
+    kind = type(module).__name__
+    if isinstance(module, nn.Linear):
+        return module
+    if not isinstance(module, nn.Conv2d):
+        raise AdapterError(
+            f"adapter.targets: {target!r} matches {name}, a {kind}; "
+            "only linear layers and convolutions can be adapted"
+        )
+    if settings.decompose:
+        raise AdapterError(
+            f"adapter.targets: {target!r} matches {name}, a {kind}; with decompose = true only "
+            "linear layers can be adapted"
+        )
+    return module

@@ -1,7 +1,7 @@
 """What an adapter does to the weight of one layer, as formulas.
 
-Every trainer's files come down to these.  All arithmetic is in float32, on the device of the
-weight.
+Every trainer's files come down to these.  Arithmetic is in float32, or in a weight's own
+float64, on the device of the weight.
 """
 
 import math
@@ -168,7 +168,7 @@ class Decomposed:
 
     def gain(self, weight: Weight) -> Float[Tensor, "..."]:
         """Return m over the norm, in a shape that multiplies the weight."""
-        weight = weight.float()
+        weight = _in_full(weight)
         if self.norm_of == "changed":
             weight = weight + self.direction.difference(weight.shape, weight.device)
         kept = 0 if self.axis == "output" else 1
@@ -183,7 +183,7 @@ Change = Difference | Decomposed
 
 def changed_weight(change: Change, weight: Weight) -> Weight:
     """Return a layer's weight with the change at full strength."""
-    weight = weight.float()
+    weight = _in_full(weight)
     difference = change.direction if isinstance(change, Decomposed) else change
     changed = weight + difference.difference(weight.shape, weight.device)
     return change.gain(weight) * changed if isinstance(change, Decomposed) else changed
@@ -192,7 +192,7 @@ def changed_weight(change: Change, weight: Weight) -> Weight:
 def weight_change(change: Change, weight: Weight) -> Weight:
     """Return by how much a change at full strength moves a layer's weight."""
     if isinstance(change, Decomposed):
-        return changed_weight(change, weight) - weight.float()
+        return changed_weight(change, weight) - _in_full(weight)
     return change.difference(weight.shape, weight.device)
 
 
@@ -206,6 +206,11 @@ def tensors_of(change: Change) -> Iterator[Tensor]:
             yield from value
         elif isinstance(value, LowRank | Hadamard | Kronecker | Dense):
             yield from tensors_of(value)
+
+
+def _in_full(weight: Weight) -> Weight:
+    """Return a weight in float32; one in float64 stays, for who compares small changes of it."""
+    return weight if weight.dtype == torch.float64 else weight.float()
 
 
 def _as_float(tensor: Tensor, device: torch.device) -> Tensor:

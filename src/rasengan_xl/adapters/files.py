@@ -1,12 +1,8 @@
 """Save an adapter so that plain diffusers loads it at its full strength."""
 
 import json
-import re
 from pathlib import Path
 from typing import Any, cast
-
-import torch
-from torch import nn
 
 from rasengan_xl.adapters.attach import Adapter
 from rasengan_xl.adapters.reading.layer_keys import refuse_other_files
@@ -14,11 +10,9 @@ from rasengan_xl.adapters.reading.peft_metadata import METADATA_KEY
 from rasengan_xl.adapters.reading.raw import open_adapter
 from rasengan_xl.errors import AdapterError
 from rasengan_xl.runs.folder import ADAPTER_FILE
-from rasengan_xl.tensor_file import read_header, read_tensors, write_tensors
+from rasengan_xl.tensor_file import read_header, write_tensors
 
 _ADAPTER_NAME = "default"
-_LOADED_NAME = re.compile(r"\.default_\d+(?=\.)")
-"""What diffusers calls adapters that it loads."""
 _ZERO_TERMINAL_SNR, _YES = "ss_zero_terminal_snr", "True"
 """The entry of a file's header by which github.com/kohya-ss/sd-scripts tells the same."""
 
@@ -56,26 +50,6 @@ def file_key(parameter_name: str) -> str:
     name = parameter_name.replace(f".{_ADAPTER_NAME}.", ".")
     # PEFT keeps DoRA's magnitude in a module of its own, and its files without ".weight".
     return name.removesuffix(".weight") if ".lora_magnitude_vector" in name else name
-
-
-def restore_precision(unet: nn.Module, file: Path) -> None:
-    """Give an adapter that diffusers has loaded the float32 weights of its file back.
-
-    Args:
-        unet: With the adapter on it.
-        file: Which it was loaded from.
-
-    Raises:
-        AdapterError: The adapter on the UNet is not that of the file.
-    """
-    kept = read_tensors(file)
-    for name, parameter in unet.named_parameters():
-        if ".lora_" not in name:
-            continue
-        key = f"unet.{file_key(_LOADED_NAME.sub('.default', name))}"
-        if key not in kept:
-            raise AdapterError(f"{file}: has no {key}, which is on the model")
-        parameter.data = kept[key].to(parameter.device, torch.float32)
 
 
 def find_adapter(path: Path) -> Path:

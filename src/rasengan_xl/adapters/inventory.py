@@ -1,11 +1,10 @@
 """How many weights a UNet and its adapter have, whatever precision they are stored in."""
 
-from collections.abc import Iterable
-from typing import Any, cast
+from math import prod
 
 from torch import nn
 
-from rasengan_xl.adapters.attach import check_targets
+from rasengan_xl.adapters.attach import find_targets
 from rasengan_xl.config.settings import AdapterSettings
 
 
@@ -23,28 +22,29 @@ def predict_trainable_parameters(unet: nn.Module, settings: AdapterSettings) -> 
     """Work out, from shapes alone, how many weights an adapter trains.
 
     Each adapted layer of m inputs and n outputs gets A (r x m) and B (n x r), and under DoRA a
-    magnitude for each output (arXiv:2106.09685 section 4.1, arXiv:2402.09353 section 4.1).
+    magnitude for each output (arXiv:2106.09685 section 4.1, arXiv:2402.09353 section 4.1); of a
+    convolution, A has the kernel, too.
 
     Args:
         unet: May be on the meta device, without weights.
         settings: Shape of the adapter.
 
     Raises:
-        AdapterError: A target matches no layer, or something other than a linear layer.
+        AdapterError: A target matches no layer, or one that cannot be adapted.
     """
-    check_targets(unet, settings.targets)
-    layers = list(_adapted_layers(unet, settings.targets))
-    factors = sum(layer.in_features + layer.out_features for layer in layers)
-    magnitudes = sum(layer.out_features for layer in layers) if settings.decompose else 0
-    return settings.rank * factors + magnitudes
+    count = 0
+    for name, layer in find_targets(unet, settings).items():
+        inputs, outputs = _sizes(layer)
+        count += settings.rank_of(name) * (inputs + outputs)
+        count += outputs if settings.decompose else 0
+    return count
 
 
-def _adapted_layers(unet: nn.Module, targets: tuple[str, ...]) -> Iterable[nn.Linear]:
-    modules: dict[str, nn.Module] = dict(cast("Any", unet).named_modules())
-    for name, module in modules.items():
-        matches = any(name == target or name.endswith(f".{target}") for target in targets)
-        if matches and isinstance(module, nn.Linear):
-            yield module
+def _sizes(layer: nn.Linear | nn.Conv2d) -> tuple[int, int]:
+    """Return how many numbers an output is made of, and how many outputs there are."""
+    if isinstance(layer, nn.Linear):  # in 4 bits its weight has another shape
+        return layer.in_features, layer.out_features
+    return layer.in_channels // layer.groups * prod(layer.kernel_size), layer.out_channels
 
 
 def _logical_size(parameter: nn.Parameter) -> int:

@@ -46,11 +46,15 @@ def nearest_rank(unet: nn.Module, settings: AdapterSettings, wanted: int) -> int
     """Find the rank at which an adapter comes nearest to a number of trained weights."""
     at_one = _count_at(unet, settings, 1)
     per_rank = _count_at(unet, settings, 2) - at_one
+    if not per_rank:  # every layer has a rank of its own
+        return settings.rank
     below = max(1, 1 + (wanted - at_one) // per_rank)
     return min(below, below + 1, key=lambda rank: abs(_count_at(unet, settings, rank) - wanted))
 
 
 def _find_remedy(unet: nn.Module, settings: AdapterSettings, wanted: int, tolerance: float) -> str:
+    if settings.start_from is not None:
+        return f"no rank, which {settings.start_from} decides, but that of the first"
     rank = nearest_rank(unet, settings, wanted)
     count = _count_at(unet, settings, rank)
     if _matches(count, wanted, tolerance):

@@ -79,6 +79,10 @@ def compare(
         from rasengan_xl.trackers.opening import check_trackers
 
     settings = load_comparison(name, overrides or ())
+    if any(arm.adapter.start_from is not None for arm in settings.arms.values()):
+        from rasengan_xl.comparison.start_arms import settle_arms
+
+        settings = settle_arms(settings, overrides or ())
     request = Request(
         settings=settings,
         folder=out or Path("comparisons") / settings.name,
@@ -98,6 +102,12 @@ def train(
     overrides: Overrides = None,
     out: Annotated[Path | None, typer.Option(help="The run's folder [runs/RECIPE].")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")] = False,
+    start_from: Annotated[
+        Path | None,
+        typer.Option(
+            "--from", metavar="RUN|ADAPTER", help="Go on from this adapter, of any trainer."
+        ),
+    ] = None,
     samples: Annotated[
         int, typer.Option(min=0, help="Held-out captions to draw for the run's card; 0: none.")
     ] = 2,
@@ -105,12 +115,12 @@ def train(
 ) -> None:
     """Train one adapter."""
     with loading():
-        from rasengan_xl.cli.verbs import show_training
-    from rasengan_xl.config.recipe import load_recipe
+        from rasengan_xl.cli.verbs import settle_recipe, show_training
     from rasengan_xl.trackers.opening import check_trackers
 
     with _first_of_this_machine_speaking():
-        settings, trackers = load_recipe(recipe, overrides or ()), check_trackers(track or ())
+        trackers = check_trackers(track or ())
+        settings = settle_recipe(recipe, overrides or (), start_from)
     folder = out or Path("runs") / Path(recipe).stem
     show_training(settings, folder, resume=resume, samples=samples, trackers=trackers)
 
@@ -179,6 +189,85 @@ def verify(
     from rasengan_xl.cli.verifying import show_verification
 
     show_verification(adapter, base, each_layer=layers, as_json=as_json)
+
+
+@app.command()
+def export(
+    adapters: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="RUN|ADAPTER...", help="A run's folder or file; of several, one is made."
+        ),
+    ],
+    to: Annotated[
+        str,
+        typer.Option(
+            metavar="diffusers|kohya|comfyui|a1111|merged",
+            help="Who will read it; merged: the base model with the adapter in it.",
+        ),
+    ],
+    out: Annotated[
+        Path,
+        typer.Option(help="What to write: a .safetensors file, or a folder in diffusers' layout."),
+    ],
+    target: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PROGRAM@VERSION",
+            help="Write DoRA as that version computes it: comfyui@0.3.77, lycoris@3.2 [as a plain "
+            "LoRA that all versions read alike].",
+        ),
+    ] = None,
+    dtype: Annotated[
+        str | None,
+        typer.Option(
+            metavar="fp16|bf16|fp32",
+            help="Precision [the adapter's own; merged or approximated: fp16].",
+        ),
+    ] = None,
+    rank: Annotated[int | None, typer.Option(help="Bring every layer to this rank.")] = None,
+    residual: Annotated[
+        float | None,
+        typer.Option(
+            help="Lower every layer's rank as far as this share of its change is left out [as it "
+            "is; 0.05 for what must be made a plain LoRA]."
+        ),
+    ] = None,
+    strength: Annotated[float, typer.Option(help="Bake a strength in.")] = 1.0,
+    weights: Annotated[
+        str | None,
+        typer.Option(metavar="W1,W2", help="Weights of several adapters [1 for each]."),
+    ] = None,
+    merge: Annotated[
+        str,
+        typer.Option(
+            metavar="linear|svd|ties|dare",
+            help="How several become one: their sum; the sum brought to a rank; TIES or DARE.",
+        ),
+    ] = "linear",
+    density: Annotated[
+        float, typer.Option(help="Share of each adapter's numbers that TIES and DARE keep.")
+    ] = 0.5,
+    seed: Annotated[int, typer.Option(help="Of DARE's chance.")] = 0,
+    base: Annotated[str | None, typer.Option(help="Base model [the run's own].")] = None,
+) -> None:
+    """Write an adapter for another program, and check what that will make of it."""
+    from rasengan_xl.cli.exporting import show_export
+    from rasengan_xl.config.requests import export_settings
+
+    settings = export_settings(
+        to=to,
+        target=target,
+        dtype=dtype,
+        rank=rank,
+        residual=residual,
+        strength=strength,
+        weights=None if weights is None else tuple(weights.split(",")),
+        merge=merge,
+        density=density,
+        seed=seed,
+    )
+    show_export(adapters, base, out, settings)
 
 
 @app.command()

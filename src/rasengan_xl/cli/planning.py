@@ -98,15 +98,28 @@ def _say_left(left: Sequence[PlannedRun]) -> None:
 def _tabulate(runs: Sequence[PlannedRun]) -> Table:
     table = Table("run", "now", "steps", "time left", "peak memory", box=None)
     for run in runs:
-        seconds, known = run.predicted_seconds, run.known
+        seconds = run.predicted_seconds
         table.add_row(
             run.name,
             {"finished": "finished, kept", "begun": "goes on", "new": "new"}[run.state],
-            f"{run.steps_done}/{run.settings.training.steps}",
+            _describe_steps(run),
             "not known yet" if seconds is None else f"{seconds:.0f} s",
-            f"{known.peak_memory_gib:.2f} GiB ({known.device_name})" if known else "not known yet",
+            _describe_memory(run),
         )
     return table
+
+
+def _describe_steps(run: PlannedRun) -> str:
+    given = run.settings.is_given
+    return "not trained" if given else f"{run.steps_done}/{run.settings.training.steps}"
+
+
+def _describe_memory(run: PlannedRun) -> str:
+    if run.settings.is_given:
+        return "not trained"
+    if run.known is None or run.known.peak_memory_gib is None:
+        return "not known yet"
+    return f"{run.known.peak_memory_gib:.2f} GiB ({run.known.device_name})"
 
 
 def _short(value: object) -> str:

@@ -10,6 +10,7 @@ from rich.table import Table
 from rasengan_xl.cli.console import console, follow, progress_board, say
 from rasengan_xl.cli.quiet import quieten_progress_bars
 from rasengan_xl.cli.sharing import finish_with_card
+from rasengan_xl.config.recipe import load_recipe, overridden_keys, write_override
 from rasengan_xl.config.settings import RunSettings
 from rasengan_xl.config.shipped import (
     comparison_names,
@@ -18,10 +19,24 @@ from rasengan_xl.config.shipped import (
     recipe_names,
 )
 from rasengan_xl.loading import loading
-from rasengan_xl.runs.folder import RunFolder
+from rasengan_xl.runs.folder import RunFolder, read_record
+from rasengan_xl.runs.records import RunSummary
 
 if TYPE_CHECKING:
     from rasengan_xl.trackers.opening import TrackerKind
+
+
+def settle_recipe(recipe: str, overrides: Sequence[str], start_from: Path | None) -> RunSettings:
+    """Read a recipe; if it starts from an adapter, in that one's shape."""
+    items = list(overrides)
+    if start_from is not None:
+        items.append(write_override("adapter.start_from", str(start_from)))
+    settings = load_recipe(recipe, items)
+    if settings.adapter.start_from is None:
+        return settings
+    from rasengan_xl.adapters.start_file import settle_start
+
+    return settle_start(settings, overridden_keys(items))
 
 
 def show_training(
@@ -71,7 +86,10 @@ def show_training(
             sys.exit(stop.status)
     if ranks.is_first:
         _say_what_is_there(folder)
-        finish_with_card(folder, samples)
+        if settings.is_given:  # a card would say how it was trained
+            _say_what_was_measured(folder)
+        else:
+            finish_with_card(folder, samples)
 
 
 def _describe_stop(folder: RunFolder) -> str:
@@ -87,6 +105,14 @@ def _say_what_is_there(folder: RunFolder) -> None:
         say(
             f"The best by held-out loss is that of step {best.step} ({best.loss:.4f} over "
             f"{best.n}): {folder.best_adapter_file}"
+        )
+
+
+def _say_what_was_measured(folder: RunFolder) -> None:
+    if loss := read_record(RunSummary, folder.summary_file).held_out_loss:
+        say(
+            f"Held-out loss {loss.adapted:.4f} ± {loss.adapted_standard_error:.4f}, of the base "
+            f"{loss.base:.4f} ± {loss.base_standard_error:.4f} (n = {loss.n})"
         )
 
 

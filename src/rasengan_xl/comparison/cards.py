@@ -12,12 +12,13 @@ MOST_KEPT = 4
 
 
 def write_cards(settings: ComparisonSettings, folder: ComparisonFolder) -> None:
-    """Write the cards, and copy the pictures that they show.
+    """Write the cards, and copy the pictures that they show; none of what was not trained here.
 
     Raises:
         OutputError: A record of a run, or a picture, is damaged.
     """
-    for arm in settings.arms:
+    trained = (arm for arm, each in settings.arms.items() if not each.is_given)
+    for arm in trained:
         for seed in settings.seeds:
             run = folder.run(arm, seed)
             if run.is_finished:

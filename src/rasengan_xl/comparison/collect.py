@@ -78,6 +78,7 @@ def _conclude(
     courses = {
         arm.name: {run.seed: RunCourse(folder.run(arm.name, run.seed)) for run in arm.finished}
         for arm in result.arms
+        if not settings.arms[arm.name].is_given  # it took no time that could be equal
     }
     found: dict[str, Any] = {
         "primary": PRIMARY if any(each.measure.key == PRIMARY for each in measured) else None,
@@ -136,7 +137,7 @@ def _describe_run(arm: str, seed: int, folder: ComparisonFolder) -> RunResult:
             "status": "finished",
             "summary": summary,
             "checkpoints": course.checkpoints,
-            "seconds": course.seconds,
+            "seconds": None if summary.seconds is None else course.seconds,
             "joules_per_step": summary.joules_per_step,
         }
         return described.model_copy(update=found)

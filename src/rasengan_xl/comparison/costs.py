@@ -17,8 +17,9 @@ class KnownCost(Record):
 
     seconds: float
     """From the start of its process to its end."""
-    peak_memory_gib: float
-    memory_kind: str
+    peak_memory_gib: float | None
+    """Absent where nothing was trained; so is `memory_kind`."""
+    memory_kind: str | None
     device_name: str
     """On which it ran."""
 

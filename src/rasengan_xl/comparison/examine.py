@@ -6,17 +6,19 @@ judged by `scoring.py` once the model has left memory.
 
 import gc
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import torch
 from diffusers.pipelines.stable_diffusion_xl.pipeline_stable_diffusion_xl import (
     StableDiffusionXLPipeline,
 )
+from torch import nn
 
-from rasengan_xl.adapters.files import restore_precision
+from rasengan_xl.adapters.applying import applied
+from rasengan_xl.adapters.reading.any_form import read_adapter
 from rasengan_xl.comparison.drawing_times import Times
 from rasengan_xl.comparison.examination import read_drawn
 from rasengan_xl.comparison.facts import Examined
@@ -34,14 +36,16 @@ from rasengan_xl.evaluation.held_out import (
     reported_rows,
 )
 from rasengan_xl.generation.memory import MemorySavings
-from rasengan_xl.generation.pipeline import adapted, load_pipeline
+from rasengan_xl.generation.pipeline import load_pipeline
 from rasengan_xl.generation.png import save_picture
 from rasengan_xl.generation.requests import Drawing, Request, describe_drawing, list_requests
+from rasengan_xl.generation.schedulers import build_scheduler
 from rasengan_xl.generation.timing import TimedBatch, draw_timed
 from rasengan_xl.runs.cost import peak_memory, reset_peak_memory
 from rasengan_xl.runs.folder import RunFolder
 from rasengan_xl.runs.records import StageProgress
 from rasengan_xl.sdxl.compute import Compute, choose_compute
+from rasengan_xl.sdxl.layers import ADAPTED_PARTS, ModelLayers, list_layers
 from rasengan_xl.sdxl.model_folder import ModelFolder, find_model
 from rasengan_xl.sdxl.noise_schedule import load_noise_schedule
 from rasengan_xl.whole_file import remove_file, write_whole
@@ -72,6 +76,7 @@ class Bench:
     order: Examine
     folder: ComparisonFolder
     model: ModelFolder
+    layers: ModelLayers
     compute: Compute
     dataset: EncodedDataset
     assignment: Assignment
@@ -147,6 +152,7 @@ def _set_up(order: Examine) -> Generator[StageProgress, None, Bench]:
         order=order,
         folder=ComparisonFolder(order.root),
         model=model,
+        layers=list_layers(model),
         compute=compute,
         dataset=dataset,
         assignment=_assign(order, dataset),
@@ -173,15 +179,24 @@ def _assign(order: Examine, dataset: EncodedDataset) -> Assignment:
     )
 
 
-def _on(
-    pipeline: StableDiffusionXLPipeline, subject: Subject, bench: Bench
-) -> AbstractContextManager[None]:
+@contextmanager
+def _on(pipeline: StableDiffusionXLPipeline, subject: Subject, bench: Bench) -> Generator[None]:
     """Put a subject's adapter on, with the sampler that it was trained for."""
     if subject.run is None:
-        return nullcontext()
+        yield
+        return
     run = RunFolder(bench.folder.root / subject.run)
-    zero_terminal_snr = run.read_settings().objective.zero_terminal_snr is True
-    return adapted(pipeline, run.adapter_file, zero_terminal_snr=zero_terminal_snr)
+    contents = read_adapter(run.adapter_file, bench.layers)
+    parts = {name: cast("nn.Module", getattr(pipeline, name)) for name in ADAPTED_PARTS}
+    own_sampler: Any = pipeline.scheduler
+    pure = run.read_settings().objective.zero_terminal_snr is True
+    # Beside the weights, as while training: merged into 16 bits, small changes round away.
+    with applied(parts, [contents], [1.0], fuse=False):
+        try:
+            pipeline.scheduler = build_scheduler(own_sampler, None, from_pure_noise=pure)
+            yield
+        finally:
+            pipeline.scheduler = own_sampler
 
 
 def _examine(
@@ -227,8 +242,6 @@ def _measure_on_full_base(
     most, compute = bench.order.settings.evaluation.pictures, bench.compute
     measure = partial(measure_losses, pipeline.unet, bench.table, most, compute)
     if subject.run is not None:
-        # As the run itself measures: diffusers has rounded the adapter to the base's precision.
-        restore_precision(pipeline.unet, RunFolder(bench.folder.root / subject.run).adapter_file)
         return (yield from measure())
     key = name_base_losses(bench.model, "full", bench.table, most, compute)
     return (yield from recall_or_measure(key, measure))

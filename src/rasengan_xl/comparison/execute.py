@@ -22,6 +22,7 @@ from rasengan_xl.comparison.side_by_side import (
     JobRetried,
     carry_out_jobs,
 )
+from rasengan_xl.comparison.start_arms import settle_arms
 from rasengan_xl.comparison.sweep import (
     Sweep,
     Trial,
@@ -76,6 +77,7 @@ def run_comparison(
     Raises:
         RasenganError: A mistake that would stop every arm; nothing has been written then.
     """
+    settings = settle_arms(settings)
     first = next(iter(settings.arms.values()))
     course = Course(
         folder=ComparisonFolder(folder),

@@ -8,9 +8,13 @@ class ArmFacts(Record):
     """What can be told of an arm before it is trained."""
 
     trainable_parameters: int
+    """Of a given adapter: how many numbers it consists of."""
     total_parameters: int
-    flops_per_step: float
-    """Of one optimizer step of full batches, forward and backward, without recomputation."""
+    flops_per_step: float | None
+    """Of one optimizer step of full batches, forward and backward, without recomputation; absent
+    where none is taken."""
+    given: str | None = None
+    """What the adapter is that is given and not trained, in a few words; absent of any other."""
 
 
 class PreparedFacts(Record):

@@ -9,11 +9,24 @@ from rasengan_xl.evaluation.resampling import SMALLEST_SET
 
 def tell_left_out(evidence: Evidence) -> Iterator[str]:
     """Say in one line each what is not measured, or not judged."""
+    yield from _tell_given(evidence)
     yield from _tell_encoders(evidence)
     yield from _tell_distances(evidence)
     devices = sorted({s.machine.device_name for s in evidence.subjects if s.machine})
     if len(devices) > 1:
         yield f"runs took place on different devices ({', '.join(devices)}): costs are not judged"
+
+
+def _tell_given(evidence: Evidence) -> Iterator[str]:
+    """Say what the figures of an adapter that was not trained here lack, and what they bear."""
+    for arm in evidence.arms:
+        facts = next(evidence.of(arm)).facts
+        if facts is not None and facts.given is not None:
+            yield (
+                f"{arm}: is given, not trained here: it has no costs of training, no trace hash "
+                "and no place in equal wall-clock; being the same for every seed, it is judged as "
+                "this one adapter, by its spread over pictures, not as the method that made it"
+            )
 
 
 def _tell_encoders(evidence: Evidence) -> Iterator[str]:

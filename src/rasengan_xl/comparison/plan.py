@@ -41,6 +41,8 @@ class PlannedRun:
             return 0.0
         if self.known is None:
             return None
+        if self.settings.is_given:
+            return self.known.seconds
         return self.known.seconds * (1 - self.steps_done / self.settings.training.steps)
 
 

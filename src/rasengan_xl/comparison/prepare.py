@@ -2,9 +2,10 @@
 
 from collections.abc import Iterator
 
-from rasengan_xl.adapters.attach import attach_adapter, check_targets
+from rasengan_xl.adapters.attach import attach_adapter
 from rasengan_xl.adapters.inventory import count_parameters, count_trainable_parameters
 from rasengan_xl.adapters.matching import refuse_unmatched
+from rasengan_xl.adapters.start_file import describe_given, read_start
 from rasengan_xl.comparison.facts import ArmFacts, PreparedFacts
 from rasengan_xl.comparison.layout import ComparisonFolder
 from rasengan_xl.comparison.orders import Prepare
@@ -66,12 +67,24 @@ def _check(settings: RunSettings) -> ArmFacts:
     model = find_model(settings.base_model, settings.base_revision)
     load_noise_schedule(model, zero_terminal_snr=settings.objective.zero_terminal_snr)
     check_optimizer(settings.training, compute.device)
-    return _count(settings, model)
+    return _describe_given(settings, model) if settings.is_given else _count(settings, model)
+
+
+def _describe_given(settings: RunSettings, model: ModelFolder) -> ArmFacts:
+    contents, _ = read_start(settings, model)
+    own = contents.parameter_count
+    return ArmFacts(
+        trainable_parameters=own,
+        total_parameters=count_parameters(load_unet_shape(model)) + own,
+        flops_per_step=None,
+        given=describe_given(contents),
+    )
 
 
 def _count(settings: RunSettings, model: ModelFolder) -> ArmFacts:
     unet = load_unet_shape(model)
-    check_targets(unet, settings.adapter.targets)
+    if settings.adapter.start_from is not None:
+        read_start(settings, model)
     attach_adapter(unet, settings.adapter, settings.seed)
     return ArmFacts(
         trainable_parameters=count_trainable_parameters(unet),

@@ -58,6 +58,8 @@ class ArmResult(Record):
     adapter_bytes: int | None = None
     flops_per_step: float | None = None
     """Of one optimizer step, forward and backward, without recomputation."""
+    given: str | None = None
+    """What the adapter is that is given and not trained, in a few words; absent of any other."""
     runs: list[RunResult]
     """One for each seed."""
 

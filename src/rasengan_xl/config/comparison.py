@@ -11,6 +11,7 @@ from rasengan_xl.config.designs import refuse_other_than_one_factor
 from rasengan_xl.config.recipe import (
     Tree,
     as_table,
+    flatten,
     lay_over,
     names_to_extend,
     parse_override,
@@ -70,16 +71,29 @@ def load_comparison(name: str, overrides: Sequence[str] = ()) -> ComparisonSetti
         settings = ComparisonSettings.model_validate({**tree, "arms": resolved})
     except ValidationError as error:
         raise RecipeError(f"{file}: {describe_errors(error, ComparisonSettings)}") from error
-    _refuse_undeclared_differences(settings, str(file))
-    _refuse_different_measures(settings, str(file))
+    check_arms(settings, str(file))
+    return settings
+
+
+def check_arms(settings: ComparisonSettings, origin: str) -> None:
+    """Refuse arms that differ in what is not named, cannot be set side by side, or break a design.
+
+    Args:
+        settings: The comparison.
+        origin: Its source, for errors.
+
+    Raises:
+        RecipeError: They do.
+    """
+    _refuse_undeclared_differences(settings, origin)
+    _refuse_different_measures(settings, origin)
     if settings.design == "one-factor":
         refuse_other_than_one_factor(settings.arms)
-    return settings
 
 
 def differences(arms: dict[str, RunSettings]) -> dict[str, dict[str, Any]]:
     """Return, for each arm, its value of every dotted key that is not the same in all arms."""
-    flat = {arm: _flatten(settings.model_dump(mode="json")) for arm, settings in arms.items()}
+    flat = {arm: flatten(settings.model_dump(mode="json")) for arm, settings in arms.items()}
     keys = next(iter(flat.values()))
     varying = [key for key in keys if any(values[key] != keys[key] for values in flat.values())]
     return {arm: {key: values[key] for key in varying} for arm, values in flat.items()}
@@ -113,8 +127,8 @@ def _override_arm(arms: dict[str, Tree], change: Any, override: str) -> None:
 
 def _refuse_hidden_override(arms: dict[str, Tree], change: Tree, override: str) -> None:
     """An override that an arm's own value hides would be ignored without a word."""
-    for key in _flatten(change):
-        hiding = [arm for arm, variation in arms.items() if key in _flatten(variation)]
+    for key in flatten(change):
+        hiding = [arm for arm, variation in arms.items() if key in flatten(variation)]
         if hiding:
             raise RecipeError(
                 f"--set {override}: the arms {', '.join(hiding)} set {key} themselves; "
@@ -146,14 +160,3 @@ def _tables(value: Any, origin: str) -> dict[str, Tree]:
     if tables is None or any(as_table(item) is None for item in tables.values()):
         raise RecipeError(f"{origin}: write one table per arm, [arms.NAME]")
     return tables
-
-
-def _flatten(tree: Tree, prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        table = as_table(value)
-        if table is None:
-            flat[f"{prefix}{key}"] = value
-        else:
-            flat |= _flatten(table, f"{prefix}{key}.")
-    return flat

@@ -142,6 +142,23 @@ class ComparisonSettings(Settings):
         return self
 
     @model_validator(mode="after")
+    def _what_is_given_is_neither_tuned_nor_designed(self) -> Self:
+        given = next((name for name, arm in self.arms.items() if arm.is_given), None)
+        if given is None:
+            return self
+        if self.sweep is not None:
+            raise ValueError(
+                f"the arm {given} is given (training.steps = 0): it has no learning rate for a "
+                "sweep to find; remove the sweep, or the arm"
+            )
+        if self.design is not None:
+            raise ValueError(
+                f'the arm {given} is given (training.steps = 0): design = "{self.design}" cannot '
+                "hold it to what nobody here has set; remove the key design, or the arm"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _a_sweep_has_pictures_of_its_own(self) -> Self:
         if self.sweep is None:
             return self

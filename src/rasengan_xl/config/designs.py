@@ -17,6 +17,10 @@ _NAMES = {
     "adapter.targets": "targets",
     "adapter.rank_stabilized": "rank stabilization",
     "adapter.dropout": "dropout",
+    "adapter.layer_shapes": "ranks of single layers",
+    "adapter.start_from": "start",
+    "adapter.start_digest": "start",
+    "adapter.start_text": "start",
 }
 """What the field calls a key; any other key goes by its own name."""
 
@@ -57,7 +61,8 @@ def list_factors(first: RunSettings, arm: RunSettings) -> list[str]:
     A rank that moves with its alpha is one factor, since the scale of the update stays.
     """
     changed = _changed_keys(first.model_dump(mode="json"), arm.model_dump(mode="json"))
-    factors = [_NAMES.get(key, key) for key in changed if key not in _SCALE_KEYS]
+    names = (_NAMES.get(key, key) for key in changed if key not in _SCALE_KEYS)
+    factors = list(dict.fromkeys(names))
     if _RANK in changed:
         factors.append("rank")
     # One formula for both: where rank stabilization differs, that is a factor of its own.

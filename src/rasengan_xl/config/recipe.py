@@ -4,6 +4,7 @@ A recipe is TOML.  Its key `extends` names recipes whose keys come first, in ord
 recipe's own keys come after them, and overrides last.
 """
 
+import json
 import tomllib
 from collections.abc import Sequence
 from copy import deepcopy
@@ -111,6 +112,28 @@ def parse_override(text: str) -> Tree:
     for key in reversed(keys):
         tree = {key: tree}
     return tree
+
+
+def write_override(key: str, value: str) -> str:
+    """Write the item that sets a key to a text, whatever is in it."""
+    return f"{key}={json.dumps(value, ensure_ascii=False)}"
+
+
+def overridden_keys(overrides: Sequence[str]) -> set[str]:
+    """Return the dotted keys that `dotted.key=value` items set."""
+    return {key for override in overrides for key in flatten(parse_override(override))}
+
+
+def flatten(tree: Tree, prefix: str = "") -> dict[str, Any]:
+    """Return the leaves of a tree by their dotted keys."""
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        table = as_table(value)
+        if table is None:
+            flat[f"{prefix}{key}"] = value
+        else:
+            flat |= flatten(table, f"{prefix}{key}.")
+    return flat
 
 
 def _parse_value(text: str) -> Any:

@@ -4,15 +4,25 @@ Every field, its unit and its default stand here and in the two modules that thi
 and nowhere else.
 """
 
-from typing import Annotated, Literal
+import math
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from rasengan_xl.config.dataset_settings import CaptionSettings, DatasetSettings
 from rasengan_xl.config.fields import Settings, Share
 from rasengan_xl.config.training_settings import ObjectiveSettings, TrainingSettings
 
 SDXL = "stabilityai/stable-diffusion-xl-base-1.0"
+
+
+class LayerShape(Settings):
+    """Rank and alpha of one layer."""
+
+    layer: str
+    """Its full name in the UNet."""
+    rank: PositiveInt
+    alpha: PositiveFloat
 
 
 class AdapterSettings(Settings):
@@ -32,7 +42,26 @@ class AdapterSettings(Settings):
     rank_stabilized: bool = False
     """Scale by alpha / sqrt(rank) instead: rsLoRA (arXiv:2312.03732)."""
     targets: Annotated[tuple[str, ...], Field(min_length=1)] = ("to_q", "to_k", "to_v", "to_out.0")
-    """Endings of the names of the linear layers that get an adapter."""
+    """Endings of the names of the linear layers and convolutions that get an adapter."""
+    layer_shapes: tuple[LayerShape, ...] = ()
+    """Layers among the targets that have another rank or alpha."""
+    start_from: str | None = None
+    """Adapter to go on from: a run's folder, or a file of any trainer, which then also decides
+    rank, alpha, decompose and targets; absent: a fresh one."""
+    start_digest: str | None = None
+    """SHA-256 of that file: found by itself, and held to when a run is continued."""
+    start_text: Literal["refuse", "leave-out"] = "refuse"
+    """What becomes of changes to text encoders in that file, which training cannot go on with."""
+
+    def rank_of(self, layer: str) -> int:
+        """Return the rank of a layer, by its full name in the UNet."""
+        return next((each.rank for each in self.layer_shapes if each.layer == layer), self.rank)
+
+    def scale_of(self, layer: str) -> float:
+        """Return what a layer's product of factors is multiplied by."""
+        own = (each.alpha for each in self.layer_shapes if each.layer == layer)
+        alpha, rank = next(own, self.alpha), self.rank_of(layer)
+        return alpha / (math.sqrt(rank) if self.rank_stabilized else rank)
 
 
 class ComputeSettings(Settings):
@@ -76,3 +105,24 @@ class RunSettings(Settings):
     training: TrainingSettings = TrainingSettings()
     compute: ComputeSettings = ComputeSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
+
+    @property
+    def is_given(self) -> bool:
+        """Whether the adapter is measured as it is given, and not trained."""
+        return self.training.steps == 0
+
+    @model_validator(mode="after")
+    def _what_is_not_trained_is_given(self) -> Self:
+        if not self.is_given:
+            return self
+        if self.adapter.start_from is None:
+            raise ValueError(
+                "training.steps = 0 measures an adapter as it is: name it by adapter.start_from, "
+                "or train for some steps"
+            )
+        if self.adapter.base_precision != "full":
+            raise ValueError(
+                "training.steps = 0 measures an adapter on the unquantized base: set "
+                'adapter.base_precision = "full"'
+            )
+        return self

@@ -48,8 +48,8 @@ class ObjectiveSettings(Settings):
 class TrainingSettings(Settings):
     """How long and how fast."""
 
-    steps: PositiveInt = 600
-    """Optimizer steps."""
+    steps: NonNegativeInt = 600
+    """Optimizer steps; 0: an adapter that is given (`adapter.start_from`) is measured as it is."""
     batch_size: PositiveInt = 2
     """Pictures per forward pass and process."""
     accumulation: PositiveInt = 2
@@ -84,7 +84,7 @@ class TrainingSettings(Settings):
 
     @model_validator(mode="after")
     def _warm_up_ends(self) -> Self:
-        if self.warmup_steps >= self.steps:
+        if self.steps and self.warmup_steps >= self.steps:
             raise ValueError(
                 f"warmup_steps ({self.warmup_steps}) must be below steps ({self.steps})"
             )

@@ -118,7 +118,7 @@ class RunWatch:
         summary = self._summary
         if summary and summary.status == "finished":
             return "finished"
-        if self._step >= steps:
+        if self._step >= steps and (steps or self._folder.is_begun):
             return "measuring"
         if summary and self._step <= summary.steps:
             return "stopped"  # else it was continued since

@@ -94,7 +94,9 @@ def describe_progress(comparison: Comparison) -> str:
 
 def describe_comparison(comparison: Comparison) -> str:
     """Say in one sentence what was compared, on what."""
-    ways = f"{write_counted(len(comparison.arms), 'way')} of fine-tuning {comparison.base_model}"
+    given = sum(arm.given is not None for arm in comparison.arms)
+    trained = write_counted(len(comparison.arms) - given, "way")
+    ways = f"{trained} of fine-tuning {comparison.base_model}"
     seeds = write_counted(len(comparison.seeds), "training seed")
     data = comparison.dataset
     if data is None:
@@ -105,9 +107,11 @@ def describe_comparison(comparison: Comparison) -> str:
         if measured < data.held_out
         else ""
     )
+    beside = f"; beside {write_counted(given, 'adapter')} not trained here" if given else ""
     return (
         f"{ways}, {seeds} each, trained on the same {write_counted(data.train, 'picture')} from "
-        f"{data.source}; {write_count(data.held_out)} more were held out to judge them by{part}."
+        f"{data.source}{beside}; {write_count(data.held_out)} more were held out to judge them by"
+        f"{part}."
     )
 
 

@@ -74,7 +74,7 @@ def _claim(thing: str, number: int, *, is_time: bool) -> str:
 
 def _name_memory(comparison: Comparison) -> str:
     kinds = {run.summary.memory_kind for arm in comparison.arms for run in arm.runs if run.summary}
-    whole = kinds == {"process resident"}
+    whole = kinds - {None} == {"process resident"}
     return "memory of the training process" if whole else "training memory"
 
 

@@ -102,7 +102,11 @@ def list_sizes(arm: ArmResult) -> dict[str, str]:
     if arm.trainable_parameters is not None:
         total = arm.total_parameters
         share = f" ({write_share(arm.trainable_parameters / total)})" if total else ""
-        sizes["Trainable parameters"] = write_count(arm.trainable_parameters) + share
+        count = write_count(arm.trainable_parameters)
+        if arm.given is None:
+            sizes["Trainable parameters"] = count + share
+        else:
+            sizes["Given, not trained here"] = f"{arm.given}; {count} parameters{share}"
     if arm.adapter_bytes is not None:
         sizes["Adapter file"] = write_bytes(arm.adapter_bytes)
     if arm.flops_per_step is not None:

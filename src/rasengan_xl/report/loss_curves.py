@@ -69,7 +69,8 @@ def _subtract_first(
 
 
 def _trace(arm: ArmResult) -> dict[int, str]:
-    return {run.seed: run.summary.trace_hash for run in arm.finished if run.summary}
+    hashes = {run.seed: run.summary.trace_hash for run in arm.finished if run.summary}
+    return {seed: trace for seed, trace in hashes.items() if trace is not None}
 
 
 def _paired(trace: Mapping[int, str], reference: Mapping[int, str], seed: int) -> bool:

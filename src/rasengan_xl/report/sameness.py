@@ -40,7 +40,7 @@ def _compare(arms: Sequence[ArmResult], seed: int, groups: dict[str, str]) -> Se
         arm.name: run.summary.trace_hash
         for arm in arms
         for run in arm.finished
-        if run.seed == seed and run.summary is not None
+        if run.seed == seed and run.summary is not None and run.summary.trace_hash is not None
     }
     sizes = Counter(groups[name] for name in hashes)
     distinct = {group: {hashes[n] for n in hashes if groups[n] == group} for group in sizes}

@@ -229,23 +229,28 @@ class Machine(Record):
 
 
 class RunSummary(Record):
-    """What a finished or interrupted run cost and gave."""
+    """What a finished or interrupted run cost and gave.
+
+    One whose adapter was given, and measured as it is, took no steps: what training would have cost
+    is then absent, and not nought.
+    """
 
     status: Literal["finished", "interrupted"]
     steps: int
     trainable_parameters: int
+    """Of a given adapter: how many numbers it consists of."""
     total_parameters: int
     """Of the UNet and its adapter, whatever precision they are stored in."""
     adapter_file: str
     adapter_bytes: int
-    peak_memory_gib: float
+    peak_memory_gib: float | None
     """CUDA: most memory allocated while training. CPU: most resident memory of the process."""
     peak_memory_reserved_gib: float | None
     """CUDA only: most memory reserved by the allocator."""
-    memory_kind: Literal["cuda allocated", "process resident"]
+    memory_kind: Literal["cuda allocated", "process resident"] | None
     seconds_per_step: SecondsPerStep | None
     """Absent when no step came after the warm-up."""
-    training_loss: float
+    training_loss: float | None
     """Mean over the last tenth of the steps."""
     training_loss_steps: int
     """How many steps that mean is over."""
@@ -257,11 +262,11 @@ class RunSummary(Record):
     """Absent when the run was interrupted."""
     best: BestCheckpoint | None = None
     """Absent when no checkpoint was measured."""
-    seconds: float
+    seconds: float | None
     """All steps together."""
     joules_per_step: float | None
     """Mean over the steps after the warm-up; absent where NVML does not tell."""
-    trace_hash: str
+    trace_hash: str | None
     """Hash over the pictures, timesteps and noise that were seen, in order."""
 
 

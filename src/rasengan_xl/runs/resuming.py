@@ -14,6 +14,7 @@ HARMLESS = (
     "evaluation.checkpoint_pictures",
     "compute.device",
     "dataset.streaming",
+    "adapter.start_from",  # what it held is told by adapter.start_digest
 )
 """What changes neither what a run is shown nor what it makes of it."""
 

@@ -1,15 +1,17 @@
 """Store the UNet's linear weights in 4-bit NF4 (QLoRA, arXiv:2305.14314, section 3)."""
 
+from importlib import import_module
 from typing import Any, cast
 
 import bitsandbytes
 import torch
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
-from torch import nn
+from torch import Tensor, nn
 
 from rasengan_xl.sdxl.compute import Compute
 
 _layers: Any = bitsandbytes.nn  # carries no types
+_functional: Any = import_module("bitsandbytes.functional")
 
 BLOCK_SIZE = 64
 """Weights that share one scale; the scales are themselves quantized ("double quantization")."""
@@ -58,3 +60,14 @@ def _quantized(linear: nn.Linear, compute: Compute) -> nn.Linear:
     if bias is not None:
         quantized.bias = nn.Parameter(bias.data, requires_grad=False)
     return quantized.to(compute.device)
+
+
+def round_to_nf4(weight: Tensor) -> Tensor:
+    """Return what a weight is after it was stored in NF4, in float32."""
+    stored, state = _functional.quantize_4bit(
+        weight.float().contiguous(),
+        blocksize=BLOCK_SIZE,
+        compress_statistics=True,
+        quant_type="nf4",
+    )
+    return _functional.dequantize_4bit(stored, state).float()

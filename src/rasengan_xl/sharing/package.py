@@ -88,7 +88,11 @@ def pack_run(
 
 def _doubts(folder: RunFolder, *, anyway: bool) -> Iterator[str]:
     """Refuse what should not be shared; yield what the user insists on nevertheless."""
-    folder.read_settings()
+    if folder.read_settings().is_given:
+        raise OutputError(
+            f"{folder.path}: holds an adapter that was given, not trained here; share a run that "
+            "was trained"
+        )
     if not folder.adapter_file.is_file() or not folder.summary_file.is_file():
         raise OutputError(f"{folder.path}: has no adapter yet; finish it with train --resume")
     verification = read_verification(folder)

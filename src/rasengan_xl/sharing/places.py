@@ -55,9 +55,11 @@ def known_places(folder: RunFolder) -> dict[str, str]:
     settings, origins = folder.read_settings(), find_origins(folder)
     here = folder.path.resolve()
     places = {str(here): here.name, str(folder.path): here.name, str(Path.home()): "~"}
+    start = settings.adapter.start_from
     for name, public in (
         (settings.base_model, origins.base_model),
         (settings.dataset.source, origins.dataset),
+        *(((start, last_part(start)),) if start is not None else ()),
     ):
         if name != public:
             places[name] = public

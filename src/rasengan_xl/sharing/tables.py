@@ -1,6 +1,7 @@
 """The tables of a card: how a run was trained, and what was measured of it."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 from rasengan_xl.config.settings import AdapterSettings, RunSettings
 from rasengan_xl.runs.folder import RunFolder, read_if_sound, read_record
@@ -134,8 +135,12 @@ def list_provenance(folder: RunFolder, adapter_digest: str) -> Iterator[Row]:
     model = read_record(ModelFacts, folder.model_file)
     dataset = read_record(DatasetFacts, folder.dataset_file)
     yield "adapter (SHA-256)", adapter_digest
+    start = folder.read_settings().adapter
+    if start.start_from is not None:
+        yield "started from (SHA-256)", f"{Path(start.start_from).name} ({start.start_digest})"
     yield "seed", f"{folder.read_settings().seed}"
-    yield "trace hash", read_record(RunSummary, folder.summary_file).trace_hash
+    if trace := read_record(RunSummary, folder.summary_file).trace_hash:
+        yield "trace hash", trace
     yield "dataset fingerprint", dataset.fingerprint
     if dataset.revision:
         yield "dataset commit", dataset.revision

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import torch
 
 from rasengan_xl.adapters.attach import Adapter, attach_adapter
+from rasengan_xl.adapters.start_file import read_start
+from rasengan_xl.adapters.starting import begin_from
 from rasengan_xl.adapters.verification.fingerprint import BaseFingerprint, take_fingerprint
 from rasengan_xl.config.settings import RunSettings
 from rasengan_xl.dataset.encoded import EncodedDataset
@@ -50,6 +52,8 @@ class Run:
     task: Task
     dataset: EncodedDataset
     table: HeldOutTable
+    notes: tuple[str, ...] = ()
+    """What must be told of what it starts from, one line each."""
 
     @property
     def is_due(self) -> bool:
@@ -86,6 +90,7 @@ def assemble_run(
             unet.enable_gradient_checkpointing()
         base = take_fingerprint(unet, compute)
         adapter = attach_adapter(unet, settings.adapter, settings.seed)
+        notes = _start(adapter, settings, footing.model)
     _refuse_disagreement(adapter, dataset, ranks)
     task = Task(
         stream=build_stream(dataset.train, settings, len(schedule.alpha_bars), ranks),
@@ -102,7 +107,16 @@ def assemble_run(
         task=task,
         dataset=dataset,
         table=build_table(dataset.held_out, schedule, settings),
+        notes=notes,
     )
+
+
+def _start(adapter: Adapter, settings: RunSettings, model: ModelFolder) -> tuple[str, ...]:
+    """Give the adapter the weights that the run starts from, unless it starts anew."""
+    if settings.adapter.start_from is None:
+        return ()
+    contents, _ = read_start(settings, model)
+    return begin_from(adapter, contents, settings.adapter)
 
 
 def _new_state(

@@ -4,6 +4,7 @@ from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager
 from functools import partial
 
+from rasengan_xl.adapters.start_file import settle_start
 from rasengan_xl.config.settings import RunSettings
 from rasengan_xl.dataset.encoded import encode_dataset
 from rasengan_xl.errors import UnwritableError
@@ -17,6 +18,7 @@ from rasengan_xl.sdxl.model_folder import ModelFolder
 from rasengan_xl.training.assembly import Run, assemble_run, find_footing
 from rasengan_xl.training.checkpoints import restore_checkpoint, share_state
 from rasengan_xl.training.course import Progress, take_all_steps
+from rasengan_xl.training.given import measure_given
 from rasengan_xl.training.memory_remedies import LOAD_UNET
 from rasengan_xl.training.out_of_memory import MemoryWatch
 from rasengan_xl.training.summary import summarise_run
@@ -52,6 +54,7 @@ def _run(
     settings: RunSettings, folder: RunFolder, watch: MemoryWatch, ranks: Ranks, *, resume: bool
 ) -> Generator[Progress]:
     with ranks.together():
+        settings = settle_start(settings)
         footing = find_footing(settings, ranks)
         watch.model, watch.compute = footing.model, footing.compute
         if ranks.is_first and resume:
@@ -63,6 +66,9 @@ def _run(
         return
     watch.can_resume = resume
     dataset = yield from encode_dataset(settings, footing.model, footing.compute, ranks)
+    if settings.is_given:
+        yield from measure_given(settings, folder, footing, dataset)
+        return
 
     yield StageProgress(stage=LOAD_UNET, done=0, total=1)
     run = assemble_run(settings, folder, footing, dataset)
@@ -91,6 +97,8 @@ def _begin(run: Run, model: ModelFolder, *, resume: bool) -> Iterator[StageProgr
             machine = describe_machine(run.task.compute.device, ranks.count)
             folder.write_origin(machine, run.dataset.facts, base)
     share_state(run.state, folder, ranks)
+    for note in run.notes if not run.state.steps_done else ():
+        yield StageProgress(stage="start", done=1, total=1, note=note)
     for note in notes:
         yield StageProgress(stage="go back", done=1, total=1, note=note)
 

@@ -13,7 +13,8 @@ modules/module/LoRAModule.py: `DoRAModule`, with its defaults.  (4) github.com/o
 toolkit/models/DoRA.py.
 
 The formulas are the trainers' own.  Programs that draw may have others: ComfyUI's per-output branch
-divides by the norm of W alone, and the first A1111 knows the input axis only.
+divides by the norm of W alone, and the first A1111 knows the input axis only.  An export of ours
+for one version of such a program says in its header what its magnitudes mean.
 """
 
 import json
@@ -24,12 +25,18 @@ from typing import Any, Literal, cast
 import torch
 
 from rasengan_xl.adapters.changes import Decomposed, Difference
+from rasengan_xl.adapters.decomposition import (
+    DECOMPOSITIONS_KEY,
+    Decomposition,
+    parse_decompositions,
+)
 from rasengan_xl.adapters.reading.faults import fault, shown
 from rasengan_xl.adapters.reading.layer_keys import LayerKeys
 from rasengan_xl.adapters.reading.raw import RawAdapter
 from rasengan_xl.adapters.reading.roles import MAGNITUDES, Role
 
 Axis = Literal["output", "input"]
+_AXES: tuple[Axis, ...] = ("input", "output")
 
 _SAFE_NORM = torch.finfo(torch.float32).eps
 
@@ -82,25 +89,44 @@ def decompose(raw: RawAdapter, layer: LayerKeys, direction: Difference, axis: Ax
             f"{shown(layer.layer)} is scaled by {direction.scale:g}, but ai-toolkit's DoRA takes "
             "its norm without the scale; only its files with alpha = rank can be read",
         )
+    meaning = _stated_meaning(raw, axis) or Decomposition(
+        axis=axis, epsilon=_SAFE_NORM if role == "magnitude" else 0.0
+    )
     return Decomposed(
         direction=direction,
         magnitude=raw.read(layer.names[role]).flatten(),
         axis=axis,
-        epsilon=_SAFE_NORM if role == "magnitude" else 0.0,
+        norm_of=meaning.norm_of,
+        epsilon=meaning.epsilon,
     )
 
 
+def _stated_meaning(raw: RawAdapter, axis: Axis) -> Decomposition | None:
+    """Return what an export of ours says of its magnitudes, which are for one program."""
+    try:
+        stated = parse_decompositions(raw.header.get(DECOMPOSITIONS_KEY, "[]"))
+    except ValueError as error:
+        raise fault(raw.file, f"{DECOMPOSITIONS_KEY} in its header is {error}") from error
+    return next((each for each in stated if each.axis == axis), None)
+
+
 def note_meanings(
-    layers: Mapping[str, LayerKeys], axes: Mapping[str, Axis], form: str
+    raw: RawAdapter, layers: Mapping[str, LayerKeys], axes: Mapping[str, Axis], form: str
 ) -> tuple[str, ...]:
     """Say how the magnitudes of other trainers than PEFT are understood."""
     foreign = [axis for name, axis in axes.items() if "magnitude" in layers[name].names]
     unscaled = any("magnitude_unscaled" in layer.names for layer in layers.values())
-    notes = [
-        f"DoRA as {form} trains it: {foreign.count(axis):,} layers with magnitudes per {axis}, "
-        "over the norm of the changed weight"
-        for axis in sorted(set(foreign))
-    ]
+    notes: list[str] = []
+    for axis in _AXES:
+        if not (count := foreign.count(axis)):
+            continue
+        stated = _stated_meaning(raw, axis)
+        who = f"as {form} trains it" if stated is None else "as its header says"
+        norm_of = "base's own" if stated and stated.norm_of == "base" else "changed"
+        notes.append(
+            f"DoRA {who}: {count:,} layers with magnitudes per {axis}, over the norm of the "
+            f"{norm_of} weight"
+        )
     if unscaled:
         notes.append("DoRA as ai-toolkit trains it: magnitudes per output, with alpha = rank")
     return tuple(notes)

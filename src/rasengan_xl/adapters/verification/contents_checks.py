@@ -67,17 +67,17 @@ def check_scale(contents: AdapterContents, settings: AdapterSettings | None = No
         bad = [name for name, scale in scales.items() if not math.isfinite(scale) or scale == 0]
         fault = f"no effect on {plural(len(bad), 'layer')}: {first_of(bad)}" if bad else ""
         return outcome("scale", fault, f"{listed}{_describe_alpha(contents)}", **counts)
-    expected = expected_scale(settings)
-    bad = [n for n, scale in scales.items() if not math.isclose(scale, expected, rel_tol=1e-6)]
-    fault = f"{listed}; the run's settings make it {expected:.6g} everywhere" if bad else ""
+    bad = [name for name, scale in scales.items() if not is_expected_scale(settings, name, scale)]
+    wanted = f"{settings.scale_of(bad[0].partition('.')[2]):.6g}" if bad else ""
+    fault = f"{listed}; the run's settings make it {wanted} on {first_of(bad)}" if bad else ""
     divisor = f"sqrt({settings.rank})" if settings.rank_stabilized else f"{settings.rank}"
-    return outcome("scale", fault, f"{listed} = {settings.alpha:g} / {divisor}", **counts)
+    formula = f" = {settings.alpha:g} / {divisor}" if not settings.layer_shapes else ""
+    return outcome("scale", fault, f"{listed}{formula}", **counts)
 
 
-def expected_scale(settings: AdapterSettings) -> float:
-    """Return what a run's settings multiply the product of the factors by."""
-    rank = settings.rank
-    return settings.alpha / (math.sqrt(rank) if settings.rank_stabilized else rank)
+def is_expected_scale(settings: AdapterSettings, layer: str, scale: float) -> bool:
+    """Tell whether a layer of the UNet has the scale that a run's settings give it."""
+    return math.isclose(scale, settings.scale_of(layer.partition(".")[2]), rel_tol=1e-6)
 
 
 def check_round_trip(file: AdapterFile, layers: ModelLayers) -> Check:

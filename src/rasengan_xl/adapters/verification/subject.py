@@ -51,7 +51,9 @@ def find_subject(path: Path, base: str | None) -> Subject:
     is_own = file.resolve() in {
         own.resolve() for own in (folder.adapter_file, folder.best_adapter_file)
     }
-    knows_base = begun is not None and folder.model_file.exists()
+    # One that was given was only measured there.
+    is_trained = begun is not None and not begun.is_given
+    knows_base = is_trained and folder.model_file.exists()
     trained_on = read_record(ModelFacts, folder.model_file) if knows_base else None
     if base is not None:
         model, reason = find_model(base), ""
@@ -64,7 +66,7 @@ def find_subject(path: Path, base: str | None) -> Subject:
         layers=list_sdxl_layers() if model is None else list_layers(model),
         model=model,
         without_base=reason,
-        settings=begun if is_own else None,
+        settings=begun if is_own and is_trained else None,
         trained_on=trained_on,
         verified=_read_verification(file, folder),
     )

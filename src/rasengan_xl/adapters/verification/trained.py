@@ -1,6 +1,5 @@
 """Verify an adapter while it still sits on the model it was trained on."""
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -17,7 +16,7 @@ from rasengan_xl.adapters.verification.base_checks import check_base
 from rasengan_xl.adapters.verification.contents_checks import (
     check_count,
     check_scale,
-    expected_scale,
+    is_expected_scale,
 )
 from rasengan_xl.adapters.verification.file_checks import (
     AdapterFile,
@@ -139,11 +138,10 @@ def _measure_changes(adapter: Adapter, contents: AdapterContents) -> list[LayerC
 def _check_live_scale(trained: TrainedAdapter, contents: AdapterContents) -> Check:
     """Check the scale in the file, and that on the model."""
     in_file = check_scale(contents, trained.settings)
-    expected = expected_scale(trained.settings)
     off = [
         name
         for name, layer in _adapted_layers(trained.adapter.unet)
-        if not all(math.isclose(s, expected, rel_tol=1e-6) for s in layer.scaling.values())
+        if not all(is_expected_scale(trained.settings, name, s) for s in layer.scaling.values())
     ]
     if off and in_file.status == "passed":
         fault = f"the model computed with another on {plural(len(off), 'layer')}: {first_of(off)}"

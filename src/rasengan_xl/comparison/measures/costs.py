@@ -110,9 +110,10 @@ def _pictures_per_second(subject: Subject) -> float | None:
 
 def _teraflops(subject: Subject) -> float | None:
     seconds = _seconds_per_step(subject)
-    if seconds is None or subject.facts is None:
+    flops = subject.facts.flops_per_step if subject.facts else None
+    if seconds is None or flops is None:
         return None
-    return subject.facts.flops_per_step / seconds / _TERA
+    return flops / seconds / _TERA
 
 
 _COSTS: tuple[tuple[str, str, str, str, _Value], ...] = (

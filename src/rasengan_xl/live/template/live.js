@@ -138,6 +138,7 @@ function buildRun(card, run, place) {
 
 function tellPace(run) {
   if (run.stage === "waiting") return "";
+  if (!run.steps) return "given, not trained here";
   const facts = [`${count(run.step)} of ${counted(run.steps, "step")}`];
   if (run.seconds_per_step) facts.push(`${run.seconds_per_step.toPrecision(3)} s/step`);
   if (run.peak_memory_gib) facts.push(`${run.peak_memory_gib.toFixed(2)} GiB`);
@@ -167,8 +168,8 @@ function showRun(card, run, place) {
   setText(parts.stage, STAGES[run.stage]);
   setAttribute(parts.stage, "data-stage", run.stage);
   setText(parts.left, run.seconds_left ? `${duration(run.seconds_left)} left` : "");
-  setAttribute(parts.bar, "max", run.steps);
-  setAttribute(parts.bar, "value", run.step);
+  setAttribute(parts.bar, "max", run.steps || 1);
+  setAttribute(parts.bar, "value", run.steps ? run.step : Number(run.stage === "finished"));
   const lines = { pace: tellPace(run), losses: tellLosses(run), reason: tellTrouble(run) };
   for (const [name, text] of Object.entries(lines)) {
     setText(parts[name], text);

@@ -1,0 +1,1 @@
+"""Write adapters in the forms that other programs read."""
