@@ -27,6 +27,7 @@ from rasengan_xl.runs.records import (
     SecondsPerStep,
     TableLosses,
 )
+from rasengan_xl.runs.verification import Check, Verification
 
 from .fake_hub import TOKEN, Hub, serving
 
@@ -187,3 +188,21 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
         huggingface_hub.close_session()  # or it would keep the proxy that it began with
         yield hub
         huggingface_hub.close_session()
+
+
+def write_verification(folder: RunFolder, *checks: Check) -> None:
+    """Write what was found of a run's adapter, as the end of a training does."""
+    found = Verification(
+        passed=all(check.status != "failed" for check in checks),
+        adapter=str(folder.adapter_file),
+        sha256="",
+        form="diffusers",
+        base="",
+        kinds=[],
+        parameters=0,
+        facts={},
+        notes=[],
+        checks=list(checks),
+        layers=[],
+    )
+    folder.verification_file.write_text(found.model_dump_json())

@@ -1,5 +1,4 @@
 import html
-import json
 import re
 import warnings
 from pathlib import Path
@@ -13,11 +12,12 @@ from PIL import Image
 from rasengan_xl.config.settings import SDXL
 from rasengan_xl.errors import OutputError
 from rasengan_xl.runs.folder import RunFolder
+from rasengan_xl.runs.verification import Check
 from rasengan_xl.sharing.card import is_edited, render_card, write_card
 from rasengan_xl.sharing.pictures import read_samples
 from rasengan_xl.sharing.samples import draw_samples
 
-from .conftest import HOSTILE, MACHINE, SUMMARY, dataset_facts, model_facts
+from .conftest import HOSTILE, MACHINE, SUMMARY, dataset_facts, model_facts, write_verification
 
 NARUTO = "lambdalabs/naruto-blip-captions"
 
@@ -168,8 +168,8 @@ def test_a_picture_elsewhere_is_refused(run: RunFolder, finished: RunFolder, add
 
 def test_no_card_names_a_place_of_this_machine(run: RunFolder, add_sample, tmp_path: Path):
     add_sample(run, 0)
-    told = {"name": "base", "status": "passed", "detail": f"the same as {tmp_path}/models/x"}
-    run.verification_file.write_text(json.dumps({"passed": True, "checks": [told]}))
+    told = Check(name="base", status="passed", detail=f"the same as {tmp_path}/models/x")
+    write_verification(run, told)
     card = write_card(run, read_samples(run)).read_text()
     assert "the same as x |" in card
     for place in (str(tmp_path), *map(str, tmp_path.parents[:-2])):
@@ -178,8 +178,7 @@ def test_no_card_names_a_place_of_this_machine(run: RunFolder, add_sample, tmp_p
 
 def test_a_verification_is_repeated(run: RunFolder):
     assert "Not verified" in show(read_card(run)[1])
-    checks = [{"name": "keys", "status": "failed", "detail": "2 | unmatched"}]
-    run.verification_file.write_text(json.dumps({"passed": False, "checks": checks}))
+    write_verification(run, Check(name="keys", status="failed", detail="2 | unmatched"))
     seen = show(read_card(run)[1])
     assert "found faults" in seen
     assert "keys failed 2 | unmatched" in seen

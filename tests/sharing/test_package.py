@@ -1,18 +1,17 @@
-import json
-
 import pytest
 
 from rasengan_xl.errors import OutputError
 from rasengan_xl.runs.folder import RunFolder
+from rasengan_xl.runs.verification import Check
 from rasengan_xl.sharing.card import write_card
 from rasengan_xl.sharing.package import pack_run
 
-from .conftest import SUMMARY
+from .conftest import SUMMARY, write_verification
 
 
 def test_no_log_checkpoint_or_machine_goes_up(run: RunFolder):
     run.steps_file.write_text("{}\n")
-    run.verification_file.write_text(json.dumps({"passed": True, "checks": []}))
+    write_verification(run)
     (run.path / "notes.txt").write_text("private")
     names = {each.name for each in pack_run(run, "alice/ninja").uploads}
     assert names == {
@@ -43,8 +42,11 @@ def test_the_uploaded_settings_are_those_of_a_run(run: RunFolder, tmp_path):
 
 
 def test_a_run_that_failed_or_was_broken_off_goes_up_only_if_insisted_on(run: RunFolder):
-    checks = [{"name": "keys", "status": "failed", "detail": ""}, {"name": "x", "status": "passed"}]
-    run.verification_file.write_text(json.dumps({"passed": False, "checks": checks}))
+    write_verification(
+        run,
+        Check(name="keys", status="failed", detail=""),
+        Check(name="x", status="passed", detail=""),
+    )
     with pytest.raises(
         OutputError, match=r"failed its verification \(keys\), or share it --anyway"
     ):

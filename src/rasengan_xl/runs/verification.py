@@ -4,6 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from rasengan_xl.runs.folder import RunFolder, read_record
 from rasengan_xl.runs.records import Record
 
 Status = Literal["passed", "failed", "noted", "not checked"]
@@ -82,3 +83,13 @@ class Verification(Record):
     def failures(self) -> list[Check]:
         """The checks that failed."""
         return [check for check in self.checks if check.status == "failed"]
+
+
+def read_verification(folder: RunFolder) -> Verification | None:
+    """Read what was found of a run's adapter; None: it was not verified.
+
+    Raises:
+        OutputError: The file is damaged.
+    """
+    file = folder.verification_file
+    return read_record(Verification, file) if file.exists() else None

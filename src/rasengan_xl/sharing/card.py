@@ -11,6 +11,7 @@ from rasengan_xl.errors import OutputError
 from rasengan_xl.file_digests import file_digest
 from rasengan_xl.runs.folder import RunFolder, read_record
 from rasengan_xl.runs.records import DatasetFacts, Machine, RunSummary
+from rasengan_xl.runs.verification import Verification, read_verification
 from rasengan_xl.sharing.front_matter import MOST_SHOWN, address_in_card, front_matter
 from rasengan_xl.sharing.licences import Licence, find_base_licence, find_data_licence
 from rasengan_xl.sharing.markdown import Markdown, escape, on_one_line, render
@@ -24,7 +25,6 @@ from rasengan_xl.sharing.tables import (
     method_name,
     scale_in_words,
 )
-from rasengan_xl.sharing.verification import Check, Verification, read_verification
 from rasengan_xl.sources.embedded import EMBEDDED
 from rasengan_xl.whole_file import write_whole
 
@@ -194,10 +194,10 @@ def _public_verification(folder: RunFolder) -> Verification | None:
         return None
     known = known_places(folder)
     checks = [
-        Check(name=check.name, status=check.outcome, detail=hide_places(check.detail or "", known))
+        check.model_copy(update={"detail": hide_places(check.detail, known)})
         for check in found.checks
     ]
-    return Verification(passed=found.passed, checks=checks)
+    return found.model_copy(update={"checks": checks})
 
 
 def _digest(text: str) -> str:

@@ -11,10 +11,10 @@ from PIL import Image, PngImagePlugin
 
 from rasengan_xl.errors import OutputError
 from rasengan_xl.runs.folder import RunFolder
+from rasengan_xl.runs.verification import read_verification
 from rasengan_xl.sharing.card import is_edited, render_card
 from rasengan_xl.sharing.pictures import read_samples
 from rasengan_xl.sharing.places import hide_in_text, hide_places, known_places
-from rasengan_xl.sharing.verification import read_verification
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,8 +100,8 @@ def _doubts(folder: RunFolder, *, anyway: bool) -> Iterator[str]:
     if not folder.is_finished:
         faults.append("was broken off; finish it with train --resume")
     if verification and not verification.passed:
-        failed = [check.name for check in verification.checks if check.failed]
-        faults.append(f"failed its verification ({', '.join(failed) or 'no check is named'})")
+        failed = ", ".join(check.name for check in verification.failures)
+        faults.append(f"failed its verification ({failed})")
     if faults and not anyway:
         raise OutputError(f"{folder.path}: {'; '.join(faults)}, or share it --anyway")
     yield from (f"It {fault}." for fault in faults)

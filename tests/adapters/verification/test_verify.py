@@ -267,6 +267,15 @@ def test_a_base_that_is_named_and_not_there_is_refused(runs):
         verify(runs["lora"], "./nowhere")
 
 
+def test_a_checkpoint_is_refused_and_the_run_named(copy_run):
+    run = copy_run()
+    checkpoint = run.folder.checkpoint_file(4)
+    checkpoint.parent.mkdir()
+    checkpoint.write_bytes(run.folder.adapter_file.read_bytes())
+    with pytest.raises(AdapterError, match="is a checkpoint.*copy"):
+        verify(checkpoint)
+
+
 def test_a_file_that_is_no_adapter_is_refused(tmp_path):
     save_file({"weight": torch.zeros(2)}, tmp_path / "a.safetensors")
     with pytest.raises(AdapterError):

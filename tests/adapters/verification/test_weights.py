@@ -67,3 +67,12 @@ def test_layers_that_are_not_moved_are_named_and_counted():
     assert check.status == "noted"
     assert "zero on 4 layers: a, b, c and 1 more" in check.detail
     assert check_change([layer("a", 0.0)]).status == "failed"
+
+
+def test_an_untrained_dora_layer_does_nothing_though_it_rounds():
+    weight = drawn(12, 8)
+    direction = LowRank(down=drawn(3, 8), up=torch.zeros(12, 3), alpha=2.0)
+    change = Decomposed(direction=direction, magnitude=weight.norm(dim=1) * (1 + 1e-7))
+    measured = measure_change("unet.x", change, weight.shape, weight)
+    assert measured.change_norm > 0
+    assert check_change([measured]).status == "failed"

@@ -5,10 +5,10 @@ from pathlib import Path
 
 from rasengan_xl.adapters.files import find_adapter
 from rasengan_xl.config.settings import RunSettings
-from rasengan_xl.errors import ModelError
+from rasengan_xl.errors import AdapterError, ModelError
 from rasengan_xl.runs.folder import RunFolder, read_record
 from rasengan_xl.runs.records import ModelFacts
-from rasengan_xl.runs.verification import Verification
+from rasengan_xl.runs.verification import Verification, read_verification
 from rasengan_xl.sdxl.layers import ModelLayers, list_layers, list_sdxl_layers
 from rasengan_xl.sdxl.model_folder import ModelFolder, find_model, find_model_at_hand
 
@@ -43,6 +43,7 @@ def find_subject(path: Path, base: str | None) -> Subject:
         AdapterError: There is no adapter there.
         ModelError: The base that is named cannot be had.
     """
+    _refuse_checkpoint(path)
     file = find_adapter(path)
     folder = _find_run(file)
     begun = folder.read_settings() if folder.is_begun else None
@@ -71,6 +72,15 @@ def find_subject(path: Path, base: str | None) -> Subject:
     )
 
 
+def _refuse_checkpoint(path: Path) -> None:
+    folder = RunFolder(path.resolve().parent.parent)
+    if path.resolve() in folder.checkpoints().values():
+        raise AdapterError(
+            f"{path}: is a checkpoint, with all that training needs to go on; name the run's "
+            f"folder, {folder.path.name}, to verify the adapter that it gave out last"
+        )
+
+
 def _find_own_base(
     settings: RunSettings, trained_on: ModelFacts | None
 ) -> tuple[ModelFolder | None, str]:
@@ -88,8 +98,7 @@ def _find_own_base(
 def _read_verification(file: Path, folder: RunFolder) -> Verification | None:
     """Read what the run wrote down of its last adapter; of the best one it wrote nothing."""
     is_last = file.resolve() == folder.adapter_file.resolve()
-    known = is_last and folder.verification_file.exists()
-    return read_record(Verification, folder.verification_file) if known else None
+    return read_verification(folder) if is_last else None
 
 
 def _find_run(file: Path) -> RunFolder:

@@ -28,6 +28,7 @@ from rasengan_xl.adapters.verification.outcomes import (
     outcome,
     plural,
 )
+from rasengan_xl.adapters.verification.probe import ROUNDING
 from rasengan_xl.runs.verification import Check, LayerChange
 
 
@@ -58,7 +59,7 @@ def check_change(layers: Sequence[LayerChange]) -> Check:
     known = [layer for layer in layers if layer.change_norm is not None]
     if not known:
         return not_checked("weight change", "how far DoRA moves a weight takes the base")
-    zero = [layer.layer for layer in known if layer.change_norm == 0]
+    zero = [layer.layer for layer in known if _is_nothing(layer)]
     figures = _figures(known)
     described = _describe(known, figures)
     if len(zero) == len(layers):
@@ -99,7 +100,7 @@ def check_strength(inexact: list[str], forms: int) -> Check:
         forms: Kinds and shapes of layers, of each of which one was looked at.
     """
     fault = f"not exact on {plural(len(inexact), 'layer')}: {first_of(inexact)}" if inexact else ""
-    found = f"0 is the base and 1 the adapter, to the bit, on a layer of each of {forms} forms"
+    found = f"0 is the base and 1 the adapter, to the bit, on a layer of each form ({forms})"
     return outcome("strength", fault, found, forms=forms, layers_not_exact=len(inexact))
 
 
@@ -116,6 +117,11 @@ def _low_rank_norm(change: LowRank) -> float:
     down, up = (t.double().flatten(1) for t in (change.down, change.up))
     square = float(((up.T @ up) * (down @ down.T)).sum())
     return abs(change.scale) * math.sqrt(max(square, 0.0)) if math.isfinite(square) else math.nan
+
+
+def _is_nothing(layer: LayerChange) -> bool:
+    # DoRA that was never trained multiplies by a norm that it divides by, which rounds.
+    return layer.change_norm == 0 or (layer.relative is not None and layer.relative < ROUNDING)
 
 
 def _figures(layers: Sequence[LayerChange]) -> dict[str, Figure]:
