@@ -4,7 +4,7 @@ from pathlib import Path
 
 from rasengan_xl.errors import AdapterError
 
-_NAME_LENGTH, _PATH_LENGTH = 70, 140
+_NAME_LENGTH, _PATH_LENGTH = 70, 120
 _CUT = "..."
 
 
