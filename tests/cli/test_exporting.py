@@ -45,7 +45,7 @@ def test_an_export_says_what_was_written_and_what_was_checked(
     assert export(monkeypatch, *arguments[:-1], tmp_path / "plain.safetensors") == 0
     said = capsys.readouterr().out
     assert "Brought to a lower rank: 56 layers" in said
-    assert "note: DoRA is written as plain LoRA" in said
+    assert "note: 56 layers of DoRA are written as plain LoRA" in said
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,9 @@
 import bitsandbytes as bnb
 import torch
+from peft.utils.integrations import dequantize_module_weight
 
 from rasengan_xl.sdxl.compute import Compute
-from rasengan_xl.sdxl.quantization import quantize_linears
+from rasengan_xl.sdxl.quantization import quantize_linears, round_to_nf4
 
 CPU = Compute(torch.device("cpu"), torch.float32)
 
@@ -33,3 +34,11 @@ def test_a_quantized_layer_is_near_the_full_one_and_evaluation_does_not_change_i
     assert torch.equal(layer.weight.data, stored)
     error = (while_training - exact).norm() / exact.norm()
     assert 0.01 < error < 0.2
+
+
+def test_rounding_to_nf4_gives_what_a_quantized_layer_holds(tiny_unet):
+    name = "mid_block.attentions.0.transformer_blocks.0.ff.net.2"
+    rounded = round_to_nf4(tiny_unet.get_submodule(name).weight.data)
+    quantize_linears(tiny_unet, CPU)
+    layer = tiny_unet.get_submodule(name)
+    assert torch.equal(dequantize_module_weight(layer).float(), rounded)

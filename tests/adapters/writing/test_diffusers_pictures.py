@@ -83,3 +83,18 @@ def test_layers_of_several_ranks_and_alphas_keep_theirs(mini_base, pipeline, tmp
     theirs = draw(pipeline)
     pipeline.unload_lora_weights()
     assert np.abs(ours - theirs).max() < 2
+
+
+def test_diffusers_reads_the_same_from_kohyas_form(mini_base, pipeline, tmp_path):
+    endings = (*ATTENTION, *FEED_FORWARD, ".q_proj", ".k_proj", ".v_proj", ".out_proj")
+    layers = [name for name in mini_base.layers.shapes if name.endswith(endings)]
+    contents = random_contents(mini_base, "lora", (*layers, CONVOLUTION))
+    options = ExportOptions(target=find_target("kohya"), limits=Limits(residual=0.01))
+    finish(write_adapter(contents, mini_base, tmp_path / "a.safetensors", options, lambda _: {}))
+    parts = {part: getattr(pipeline, part) for part in ADAPTED_PARTS}
+    with applied(parts, [contents], [1.0]):
+        ours = draw(pipeline)
+    pipeline.load_lora_weights(tmp_path, weight_name="a.safetensors")
+    theirs = draw(pipeline)
+    pipeline.unload_lora_weights()
+    assert np.abs(ours - theirs).max() < 2

@@ -17,6 +17,7 @@ from rasengan_xl.config.recipe import validate_run
 from rasengan_xl.config.requests import export_settings
 from rasengan_xl.errors import AdapterError, OutputError, RecipeError
 from rasengan_xl.runs.folder import RunFolder
+from rasengan_xl.runs.records import RunSummary
 
 from .random_contents import ATTENTION, EVERYWHERE, FEED_FORWARD, finish, random_contents
 
@@ -290,3 +291,46 @@ def test_a_text_encoder_that_diffusers_cannot_load_is_refused(mini_base, tmp_pat
     options = ExportOptions(target=find_target("diffusers"), limits=Limits(residual=0.01))
     with pytest.raises(OutputError, match="text_encoder_2: diffusers loads no adapter"):
         finish(write_adapter(contents, mini_base, tmp_path / "a", options, lambda _: {}))
+
+
+def test_a_part_with_dora_on_some_layers_only_is_held_exactly(mini_base, tmp_path):
+    dora = random_contents(mini_base, "dora", ATTENTION)
+    lora = random_contents(mini_base, "rslora", FEED_FORWARD, rank=3)
+    mixed = type(dora)(
+        source=dora.source, form="mixed", changes={**dora.changes, **lora.changes}, header={}
+    )
+    options = ExportOptions(target=find_target("diffusers"), limits=Limits(residual=0.01))
+    file = tmp_path / "a.safetensors"
+    report = finish(write_adapter(mixed, mini_base, file, options, lambda _: {}))
+    assert not report.approximated
+    assert report.worst.relative < 1e-5
+    read = read_adapter(file, mini_base.layers)
+    for layer, change in mixed.changes.items():
+        weight = mini_base.weight(layer).double()
+        wanted = weight_change(change, weight)
+        assert (weight_change(read.changes[layer], weight) - wanted).norm() < 1e-5 * wanted.norm()
+
+
+def test_steps_and_title_are_those_of_the_best_adapter(run, tmp_path):
+    folder = RunFolder(run("lora"))
+    folder.best_adapter_file.parent.mkdir()
+    folder.best_adapter_file.write_bytes(folder.adapter_file.read_bytes())
+    unknown = dict.fromkeys(RunSummary.model_fields)
+    known = {"status": "finished", "steps": 40, "memory_kind": "process resident"}
+    counts = ("trainable_parameters", "total_parameters", "adapter_bytes", "training_loss_steps")
+    figures = ("peak_memory_gib", "training_loss", "skipped_steps", "seconds")
+    summary = RunSummary(
+        **{
+            **unknown,
+            **known,
+            **dict.fromkeys((*counts, *figures), 1),
+            **dict.fromkeys(("adapter_file", "trace_hash"), "a"),
+            "best": {"step": 30, "loss": 1.0, "n": 1},
+        }
+    )
+    folder.write_summary(summary)
+    for path, steps in ((folder.path, "40"), (folder.best_adapter_file.parent, "30")):
+        export(path, tmp_path / f"{steps}.safetensors", to="a1111")
+        texts = header(tmp_path / f"{steps}.safetensors")
+        assert texts["ss_steps"] == steps
+        assert texts["modelspec.title"] == folder.path.name

@@ -42,6 +42,13 @@ def group_by_layer(
         ending = next((end for end in endings if name.endswith(f".{end}")), None)
         layer = named.get(name.removesuffix(f".{ending}")) if ending else None
         if ending is None or layer is None:
-            raise OutputError(f"{file}: {name} would be passed over by the program it is for")
+            raise passed_over(name)
         grouped.setdefault(layer, {})[ending] = name
     return grouped
+
+
+def passed_over(name: str) -> OutputError:
+    """Make the error about a tensor that a program has no use for."""
+    return OutputError(
+        f"{name}: the program that it is for would pass it over; export --to diffusers or merged"
+    )

@@ -10,8 +10,12 @@ from typing import Any
 from torch import Tensor
 
 from rasengan_xl.adapters.changes import Weight
-from rasengan_xl.adapters.consumers.evaluation import Evaluate, group_by_layer, row_norms
-from rasengan_xl.errors import OutputError
+from rasengan_xl.adapters.consumers.evaluation import (
+    Evaluate,
+    group_by_layer,
+    passed_over,
+    row_norms,
+)
 from rasengan_xl.sdxl.layers import ADAPTED_PARTS, ModelLayers
 from rasengan_xl.tensor_file import TensorFile
 
@@ -28,18 +32,18 @@ def peft_changes(file: Path, layers: ModelLayers) -> dict[str, Evaluate]:
     described: dict[str, Any] = json.loads(content.header["lora_adapter_metadata"])
     named = {name: name for name in layers.shapes}
     grouped = group_by_layer(file, named, _ENDINGS)
-    _refuse_dropped(file, grouped)
+    _refuse_dropped(grouped)
     return {
         layer: _Layer(content, names, _config_of(described, layer))
         for layer, names in grouped.items()
     }
 
 
-def _refuse_dropped(file: Path, grouped: Mapping[str, Mapping[str, str]]) -> None:
+def _refuse_dropped(grouped: Mapping[str, Mapping[str, str]]) -> None:
     """Refuse the magnitudes that transformers passes over when it loads a text encoder's part."""
     for layer, names in grouped.items():
         if _ENDINGS[2] in names and not layer.startswith("unet."):
-            raise OutputError(f"{file}: {names[_ENDINGS[2]]} would be passed over by transformers")
+            raise passed_over(names[_ENDINGS[2]])
 
 
 class _Layer:

@@ -23,6 +23,11 @@ class Target:
     decompositions: tuple[Decomposition, ...] = ()
     """The forms of DoRA that it computes from a file; none: what is written is plain LoRA."""
 
+    @property
+    def is_version(self) -> bool:
+        """Whether one version of the program was asked for."""
+        return "@" in self.name
+
     def decompositions_of(self, layer: str) -> tuple[Decomposition, ...]:
         """Return the forms of DoRA that it computes for a layer.
 

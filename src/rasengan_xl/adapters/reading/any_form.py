@@ -58,7 +58,7 @@ def read_adapter(file: Path, layers: ModelLayers) -> AdapterContents:
         notes=(
             *alphas.notes,
             *axis_notes,
-            *note_meanings(keys.layers, axes, form),
+            *note_meanings(raw, keys.layers, axes, form),
             *_note_text_encoder(keys),
         ),
     )

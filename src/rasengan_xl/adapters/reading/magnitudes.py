@@ -36,6 +36,7 @@ from rasengan_xl.adapters.reading.raw import RawAdapter
 from rasengan_xl.adapters.reading.roles import MAGNITUDES, Role
 
 Axis = Literal["output", "input"]
+_AXES: tuple[Axis, ...] = ("input", "output")
 
 _SAFE_NORM = torch.finfo(torch.float32).eps
 
@@ -110,16 +111,22 @@ def _stated_meaning(raw: RawAdapter, axis: Axis) -> Decomposition | None:
 
 
 def note_meanings(
-    layers: Mapping[str, LayerKeys], axes: Mapping[str, Axis], form: str
+    raw: RawAdapter, layers: Mapping[str, LayerKeys], axes: Mapping[str, Axis], form: str
 ) -> tuple[str, ...]:
     """Say how the magnitudes of other trainers than PEFT are understood."""
     foreign = [axis for name, axis in axes.items() if "magnitude" in layers[name].names]
     unscaled = any("magnitude_unscaled" in layer.names for layer in layers.values())
-    notes = [
-        f"DoRA as {form} trains it: {foreign.count(axis):,} layers with magnitudes per {axis}, "
-        "over the norm of the changed weight"
-        for axis in sorted(set(foreign))
-    ]
+    notes: list[str] = []
+    for axis in _AXES:
+        if not (count := foreign.count(axis)):
+            continue
+        stated = _stated_meaning(raw, axis)
+        who = f"as {form} trains it" if stated is None else "as its header says"
+        norm_of = "base's own" if stated and stated.norm_of == "base" else "changed"
+        notes.append(
+            f"DoRA {who}: {count:,} layers with magnitudes per {axis}, over the norm of the "
+            f"{norm_of} weight"
+        )
     if unscaled:
         notes.append("DoRA as ai-toolkit trains it: magnitudes per output, with alpha = rank")
     return tuple(notes)

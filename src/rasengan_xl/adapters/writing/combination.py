@@ -122,6 +122,7 @@ def _combine(
         subject=replace(first.subject, settings=None, trained_on=None),
         contents=contents,
         stored=first.stored,
+        folder=first.folder,
         dataset=None,
         summary=None,
         parts=tuple(sources),

@@ -134,7 +134,7 @@ def _write(
         deviations=report.deviations,
         approximated=report.approximated,
         overall_residual=report.overall_residual,
-        notes=_notes(source.contents, target, report.approximated, resized=options.resized),
+        notes=_notes(source.contents, target, report.approximated),
     )
 
 
@@ -167,19 +167,23 @@ def _merge(
 
 
 def _notes(
-    contents: AdapterContents,
-    target: Target,
-    approximated: tuple[Approximated, ...],
-    *,
-    resized: bool,
+    contents: AdapterContents, target: Target, approximated: tuple[Approximated, ...]
 ) -> tuple[str, ...]:
-    if not approximated or resized:
+    """Say which layers are of a kind that the target's form cannot hold."""
+    others = [
+        each.layer
+        for each in approximated
+        if not is_expressible(contents.changes[each.layer], target.decompositions_of(each.layer))
+    ]
+    if not others:
         return ()
     kind = "DoRA" if contents.is_decomposed else contents.form
+    unknown = f"{target.name} does not compute this kind of DoRA; " if target.is_version else ""
     exact = "--to merged"
-    if contents.is_decomposed and target.consumer in ("comfyui", "kohya"):
+    if contents.is_decomposed and not unknown and target.consumer in ("comfyui", "kohya"):
         exact = f"--target with the version of {target.consumer}, or {exact}"
     return (
-        f"{kind} is written as plain LoRA, which every version of {target.consumer} reads alike, "
-        f"but is not all of it; exact: {exact}; nearer: a smaller --residual",
+        f"{unknown}{len(others):,} layers of {kind} are written as plain LoRA, which every version "
+        f"of {target.consumer} reads alike, but is not all of them; exact: {exact}; nearer: a "
+        "smaller --residual",
     )

@@ -106,7 +106,7 @@ def _training_texts(source: Source, settings: RunSettings) -> dict[str, str]:
         "ss_learning_rate": training.learning_rate,
         "ss_unet_lr": training.learning_rate,
         "ss_max_train_steps": training.steps,
-        "ss_steps": source.summary.steps if source.summary else None,
+        "ss_steps": source.steps,
         "ss_seed": settings.seed,
         "ss_batch_size_per_device": training.batch_size,
         "ss_gradient_accumulation_steps": training.accumulation,

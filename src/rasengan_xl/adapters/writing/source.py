@@ -11,7 +11,7 @@ from rasengan_xl.adapters.reading.any_form import read_adapter
 from rasengan_xl.adapters.verification.subject import Subject, find_subject
 from rasengan_xl.adapters.writing.conversion import Base
 from rasengan_xl.errors import AdapterError
-from rasengan_xl.runs.folder import RunFolder, read_if_sound
+from rasengan_xl.runs.folder import Kind, RunFolder, read_record
 from rasengan_xl.runs.records import DatasetFacts, RunSummary
 from rasengan_xl.sdxl.model_folder import ModelFolder
 from rasengan_xl.sdxl.stored_weights import StoredWeights
@@ -25,6 +25,8 @@ class Source:
     contents: AdapterContents
     stored: StoredWeights | None
     """Weights of the base, if it is here."""
+    folder: RunFolder
+    """Of the run that the adapter is from, if it is a run's."""
     dataset: DatasetFacts | None
     """What the run saw, if the adapter is a run's."""
     summary: RunSummary | None
@@ -52,8 +54,15 @@ class Source:
         """What people call it: the run, or the file if it is no run's."""
         if self.parts:
             return " + ".join(part.title for part in self.parts)
-        file = self.subject.file
-        return file.resolve().parent.name if self.subject.settings else file.stem
+        return self.folder.path.name if self.subject.settings else self.subject.file.stem
+
+    @property
+    def steps(self) -> int | None:
+        """How many optimizer steps it was trained, if that is known."""
+        if self.summary is None:
+            return None
+        is_best = self.subject.file.resolve() == self.folder.best_adapter_file.resolve()
+        return self.summary.best.step if is_best and self.summary.best else self.summary.steps
 
     @property
     def date(self) -> str:
@@ -105,14 +114,20 @@ def read_source(subject: Subject) -> Source:
     Raises:
         AdapterError: It does not fit the base.
     """
-    folder = RunFolder(subject.file.parent)
+    folder = RunFolder(subject.file.resolve().parent)
     if not folder.is_begun:  # the best of a run lies one folder further in
-        folder = RunFolder(subject.file.resolve().parent.parent)
+        folder = RunFolder(folder.path.parent)
     known = subject.settings is not None
     return Source(
         subject=subject,
         contents=read_adapter(subject.file, subject.layers),
         stored=None if subject.model is None else StoredWeights(subject.model),
-        dataset=read_if_sound(DatasetFacts, folder.dataset_file) if known else None,
-        summary=read_if_sound(RunSummary, folder.summary_file) if known else None,
+        folder=folder,
+        dataset=_read(DatasetFacts, folder.dataset_file) if known else None,
+        summary=_read(RunSummary, folder.summary_file) if known else None,
     )
+
+
+def _read(kind: type[Kind], file: Path) -> Kind | None:
+    """Read a record of a run that may not have come so far."""
+    return read_record(kind, file) if file.exists() else None
