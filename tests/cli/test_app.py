@@ -121,6 +121,12 @@ def bad_inputs(tiny_model, picture_folder, tmp_path):
         "no such layer": (train('adapter.targets=["to_x"]'), "'to_x' matches no layer"),
         "no cuda": (train("compute.device=cuda"), "sees no GPU"),
         "no run": (["generate", empty, "--prompt", "x"], "--base"),
+        "no start": ([*train(), "--from", empty], "no adapter here"),
+        "nothing to train": (train("training.steps=0"), "name it by adapter.start_from"),
+        "weights of one": (
+            ["export", empty, "--to", "kohya", "--weights", "1", *out],
+            "of one, use --strength",
+        ),
         "no run to share": (["share", empty, "--to", "a/b"], "holds no run"),
         "no comparison": (["report", empty], "comparison.json"),
         "bad size": (["generate", empty, "--prompt", "x", "--size", "33"], "size = '33'"),

@@ -223,7 +223,7 @@ def test_one_that_cannot_draw_does_not_keep_the_others_from_it(
     drawn = examine.draw_timed
 
     def fail_for_lora(pipeline, requests, drawing):
-        if getattr(pipeline.unet, "peft_config", None):  # an adapter is on
+        if any(module._forward_hooks for module in pipeline.unet.modules()):  # an adapter is on
             raise DivergedError("a picture came out not finite")
         return drawn(pipeline, requests, drawing)
 

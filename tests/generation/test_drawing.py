@@ -3,14 +3,13 @@ import pytest
 import torch
 from diffusers import StableDiffusionXLPipeline
 
+from rasengan_xl.adapters.reading.any_form import read_adapter
 from rasengan_xl.config.comparison_settings import PictureSettings
-from rasengan_xl.config.settings import ComputeSettings
 from rasengan_xl.errors import AdapterError
 from rasengan_xl.generation.drawing import draw_batches, draw_pictures
-from rasengan_xl.generation.memory import MemorySavings
-from rasengan_xl.generation.pipeline import adapted, load_pipeline
+from rasengan_xl.generation.pipeline import adapted
 from rasengan_xl.generation.requests import describe_drawing, list_requests
-from rasengan_xl.sdxl.compute import choose_compute
+from rasengan_xl.sdxl.layers import list_layers
 from rasengan_xl.sdxl.model_folder import find_model
 
 PICTURES = PictureSettings(
@@ -49,9 +48,10 @@ def test_plain_diffusers_draws_the_same_pictures(pipeline, tiny_model, negative)
         assert np.array_equal(pixels(drawn), pixels(expected))
 
 
-def test_the_base_is_untouched_once_the_adapter_is_off(lora_run, pipeline):
+def test_the_base_is_untouched_once_the_adapter_is_off(lora_run, pipeline, tiny_model):
+    contents = read_adapter(lora_run.adapter_file, list_layers(find_model(str(tiny_model))))
     before = [pixels(p) for p in draw(pipeline)]
-    with adapted(pipeline, lora_run.adapter_file, zero_terminal_snr=False):
+    with adapted(pipeline, contents, from_pure_noise=False):
         during = [pixels(p) for p in draw(pipeline)]
     after = [pixels(p) for p in draw(pipeline)]
     assert all(np.array_equal(a, b) for a, b in zip(before, after, strict=True))
@@ -70,14 +70,6 @@ def test_steps_are_told_while_a_batch_is_drawn(pipeline):
     assert told == pytest.approx([1 / 3, 2 / 3, 1])
 
 
-@pytest.mark.filterwarnings("ignore:While injecting the PEFT adapters")
 def test_an_adapter_of_another_base_is_refused(lora_run):
-    from rasengan_xl.mini import MODEL_FOLDER
-
-    compute = choose_compute(ComputeSettings(device="cpu"))
-    pipeline = load_pipeline(find_model(str(MODEL_FOLDER)), compute, MemorySavings())
-    with (
-        pytest.raises(AdapterError, match="base"),
-        adapted(pipeline, lora_run.adapter_file, zero_terminal_snr=False),
-    ):
-        pass
+    with pytest.raises(AdapterError, match="base"):
+        read_adapter(lora_run.adapter_file, list_layers(find_model("mini")))

@@ -13,6 +13,7 @@ from diffusers import (
 
 from rasengan_xl.adapters.attach import attach_adapter
 from rasengan_xl.adapters.files import save_adapter
+from rasengan_xl.adapters.reading.any_form import read_adapter
 from rasengan_xl.config.comparison_settings import PictureSettings
 from rasengan_xl.config.dataset_settings import DatasetSettings
 from rasengan_xl.config.settings import (
@@ -28,6 +29,7 @@ from rasengan_xl.generation.pipeline import adapted, load_pipeline
 from rasengan_xl.generation.requests import describe_drawing, list_requests
 from rasengan_xl.runs.folder import RunFolder
 from rasengan_xl.sdxl.compute import choose_compute
+from rasengan_xl.sdxl.layers import list_layers
 from rasengan_xl.sdxl.model_folder import find_model
 
 CPU = choose_compute(ComputeSettings(device="cpu"))
@@ -58,6 +60,11 @@ def adapter_file(tiny_model, tmp_path_factory):
     return file
 
 
+@pytest.fixture(scope="module")
+def contents(adapter_file, tiny_model):
+    return read_adapter(adapter_file, list_layers(find_model(str(tiny_model))))
+
+
 def draw(pipeline):
     return np.asarray(
         next(draw_pictures(pipeline, list_requests(PICTURES), describe_drawing(PICTURES, 32)))
@@ -65,16 +72,16 @@ def draw(pipeline):
 
 
 def test_an_adapter_trained_with_zero_terminal_snr_is_drawn_from_pure_noise(
-    velocity_model, adapter_file
+    velocity_model, adapter_file, contents
 ):
     pipeline = load_pipeline(find_model(str(velocity_model)), CPU, MemorySavings())
     base = draw(pipeline)
-    with adapted(pipeline, adapter_file, zero_terminal_snr=True):
+    with adapted(pipeline, contents, from_pure_noise=True):
         drawn = draw(pipeline)
         assert pipeline.scheduler.alphas_cumprod[-1] <= 2**-24
         assert pipeline.scheduler.timesteps[0] == 999
     assert np.array_equal(draw(pipeline), base)  # by the base's own sampler again
-    with adapted(pipeline, adapter_file, zero_terminal_snr=False):
+    with adapted(pipeline, contents, from_pure_noise=False):
         assert np.abs(draw(pipeline) - drawn).max() > 2
 
     plain = StableDiffusionXLPipeline.from_pretrained(velocity_model)
@@ -94,16 +101,18 @@ def test_an_adapter_trained_with_zero_terminal_snr_is_drawn_from_pure_noise(
 
 
 def test_a_sampler_that_cannot_begin_from_pure_noise_is_refused_and_the_adapter_comes_off(
-    velocity_model, adapter_file
+    velocity_model, contents
 ):
     pipeline = load_pipeline(find_model(str(velocity_model)), CPU, MemorySavings())
+    before = {name: p.clone() for name, p in pipeline.unet.named_parameters()}
     pipeline.scheduler = PNDMScheduler(skip_prk_steps=True)
     with (
         pytest.raises(ModelError, match="PNDMScheduler cannot draw"),
-        adapted(pipeline, adapter_file, zero_terminal_snr=True),
+        adapted(pipeline, contents, from_pure_noise=True),
     ):
         pass
-    assert not any(".lora_" in name for name, _ in pipeline.unet.named_parameters())
+    assert all(torch.equal(p, before[name]) for name, p in pipeline.unet.named_parameters())
+    assert not any(module._forward_hooks for module in pipeline.unet.modules())
 
 
 @pytest.mark.parametrize(("setting", "expected"), [(None, False), (False, False), (True, True)])

@@ -41,6 +41,28 @@ def test_the_uploaded_settings_are_those_of_a_run(run: RunFolder, tmp_path):
     assert read.training == begun.training
 
 
+def _with(run: RunFolder, table: str, **changes: object) -> None:
+    settings = run.read_settings()
+    changed = getattr(settings, table).model_copy(update=changes)
+    run.keep_settings(settings.model_copy(update={table: changed}))
+
+
+def test_the_adapter_that_a_run_started_from_is_told_without_its_place(run: RunFolder):
+    _with(run, "adapter", start_from="secret/their.safetensors", start_digest="1234")
+    contents = {each.name: each.content for each in pack_run(run, "alice/ninja").uploads}
+    assert b"secret" not in contents["settings.json"]
+    write_card(run)
+    assert "their.safetensors (1234)" in run.card_file.read_text()
+    assert "secret" not in run.card_file.read_text()
+
+
+def test_an_adapter_that_was_only_given_is_not_shared(run: RunFolder):
+    _with(run, "adapter", start_from="their.safetensors")
+    _with(run, "training", steps=0)
+    with pytest.raises(OutputError, match="was given, not trained here"):
+        pack_run(run, "alice/ninja")
+
+
 def test_a_run_that_failed_or_was_broken_off_goes_up_only_if_insisted_on(run: RunFolder):
     write_verification(
         run,

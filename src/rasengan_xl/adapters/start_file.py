@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from rasengan_xl.adapters.contents import AdapterContents
-from rasengan_xl.adapters.files import find_adapter
+from rasengan_xl.adapters.files import begins_from_pure_noise, find_adapter
 from rasengan_xl.adapters.reading.any_form import read_adapter
 from rasengan_xl.adapters.start_shape import UNET, given_shape, trainable_shape
 from rasengan_xl.adapters.verification.kinds import list_kinds
@@ -21,6 +21,10 @@ from rasengan_xl.whole_file import drafted_file
 
 SHAPE_KEYS = ("rank", "alpha", "rank_stabilized", "decompose", "targets", "layer_shapes")
 """What the file decides."""
+_FROM_PURE_NOISE = (
+    "the file was trained with zero terminal SNR, and this run is not: --set "
+    "objective.zero_terminal_snr=true"
+)
 
 
 def settle_start(settings: RunSettings, asked: Collection[str] = ()) -> RunSettings:
@@ -70,6 +74,8 @@ def read_start(settings: RunSettings, model: ModelFolder) -> tuple[AdapterConten
             "another --out"
         )
     contents = read_adapter(file, list_layers(model))
+    if settings.objective.zero_terminal_snr is not True and begins_from_pure_noise(file):
+        contents = replace(contents, notes=(*contents.notes, _FROM_PURE_NOISE))
     return (contents if settings.is_given else _leave_text_out(contents, adapter)), digest
 
 

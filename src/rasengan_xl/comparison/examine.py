@@ -6,18 +6,17 @@ judged by `scoring.py` once the model has left memory.
 
 import gc
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 import torch
 from diffusers.pipelines.stable_diffusion_xl.pipeline_stable_diffusion_xl import (
     StableDiffusionXLPipeline,
 )
-from torch import nn
 
-from rasengan_xl.adapters.applying import applied
+from rasengan_xl.adapters.files import begins_from_pure_noise
 from rasengan_xl.adapters.reading.any_form import read_adapter
 from rasengan_xl.comparison.drawing_times import Times
 from rasengan_xl.comparison.examination import read_drawn
@@ -36,16 +35,15 @@ from rasengan_xl.evaluation.held_out import (
     reported_rows,
 )
 from rasengan_xl.generation.memory import MemorySavings
-from rasengan_xl.generation.pipeline import load_pipeline
+from rasengan_xl.generation.pipeline import adapted, load_pipeline
 from rasengan_xl.generation.png import save_picture
 from rasengan_xl.generation.requests import Drawing, Request, describe_drawing, list_requests
-from rasengan_xl.generation.schedulers import build_scheduler
 from rasengan_xl.generation.timing import TimedBatch, draw_timed
 from rasengan_xl.runs.cost import peak_memory, reset_peak_memory
 from rasengan_xl.runs.folder import RunFolder
 from rasengan_xl.runs.records import StageProgress
 from rasengan_xl.sdxl.compute import Compute, choose_compute
-from rasengan_xl.sdxl.layers import ADAPTED_PARTS, ModelLayers, list_layers
+from rasengan_xl.sdxl.layers import ModelLayers, list_layers
 from rasengan_xl.sdxl.model_folder import ModelFolder, find_model
 from rasengan_xl.sdxl.noise_schedule import load_noise_schedule
 from rasengan_xl.whole_file import remove_file, write_whole
@@ -179,24 +177,17 @@ def _assign(order: Examine, dataset: EncodedDataset) -> Assignment:
     )
 
 
-@contextmanager
-def _on(pipeline: StableDiffusionXLPipeline, subject: Subject, bench: Bench) -> Generator[None]:
+def _on(
+    pipeline: StableDiffusionXLPipeline, subject: Subject, bench: Bench
+) -> AbstractContextManager[None]:
     """Put a subject's adapter on, with the sampler that it was trained for."""
     if subject.run is None:
-        yield
-        return
+        return nullcontext()
     run = RunFolder(bench.folder.root / subject.run)
     contents = read_adapter(run.adapter_file, bench.layers)
-    parts = {name: cast("nn.Module", getattr(pipeline, name)) for name in ADAPTED_PARTS}
-    own_sampler: Any = pipeline.scheduler
-    pure = run.read_settings().objective.zero_terminal_snr is True
-    # Beside the weights, as while training: merged into 16 bits, small changes round away.
-    with applied(parts, [contents], [1.0], fuse=False):
-        try:
-            pipeline.scheduler = build_scheduler(own_sampler, None, from_pure_noise=pure)
-            yield
-        finally:
-            pipeline.scheduler = own_sampler
+    told = run.read_settings().objective.zero_terminal_snr is True
+    pure = told or begins_from_pure_noise(run.adapter_file)
+    return adapted(pipeline, contents, from_pure_noise=pure)
 
 
 def _examine(
