@@ -1,4 +1,8 @@
-"""How pictures are drawn in less memory, for more time: the rungs of a ladder."""
+"""How pictures are drawn in less memory, for more time: the rungs of a ladder.
+
+Attention is never cut into pieces: PyTorch's fused kernels keep no scores, so that cutting saved
+nothing and doubled the time (docs/experiment-log.md).
+"""
 
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -27,15 +31,13 @@ class MemorySavings:
     """Decode one picture at a time."""
     vae_tiling: bool = False
     """Decode a picture tile by tile."""
-    attention_slicing: bool = False
-    """Compute attention head by head."""
     offload: Literal["nothing", "parts", "layers"] = "nothing"
     """What waits in main memory until the GPU needs it."""
     base_precision: Literal["full", "nf4"] = "full"
     """NF4 stores the UNet's linear weights in 4 bits."""
 
 
-_IN_PIECES = MemorySavings(vae_slicing=True, vae_tiling=True, attention_slicing=True)
+_IN_PIECES = MemorySavings(vae_slicing=True, vae_tiling=True)
 RUNGS: dict[str, MemorySavings] = {
     "full": MemorySavings(vae_slicing=True),
     "low": replace(_IN_PIECES, offload="parts"),
@@ -44,9 +46,9 @@ RUNGS: dict[str, MemorySavings] = {
 }
 _WORDS = {
     "full": "everything stays on the device",
-    "low": "VAE and attention in pieces, each part on the GPU only while it is needed",
+    "low": "the VAE in pieces, each part on the GPU only while it is needed",
     "lower": "as low, and the UNet in 4 bits, which changes pictures slightly",
-    "lowest": "VAE and attention in pieces, each layer on the GPU only while it is needed: slow",
+    "lowest": "the VAE in pieces, each layer on the GPU only while it is needed: slow",
 }
 
 
@@ -100,7 +102,7 @@ def free_memory_gib(device: torch.device) -> float | None:
 
 
 def cut_into_pieces(pipeline: StableDiffusionXLPipeline, savings: MemorySavings) -> None:
-    """Have VAE and attention work in pieces."""
+    """Have the VAE work in pieces."""
     vae: Any = cast("Any", pipeline).vae
     if savings.vae_slicing:
         vae.enable_slicing()
@@ -110,8 +112,6 @@ def cut_into_pieces(pipeline: StableDiffusionXLPipeline, savings: MemorySavings)
         side = min(own_side, TILE_PIXELS)
         vae.tile_latent_min_size = max(1, vae.tile_latent_min_size * side // own_side)
         vae.tile_sample_min_size = side
-    if savings.attention_slicing:
-        pipeline.enable_attention_slicing("max")
 
 
 @contextmanager
@@ -153,5 +153,5 @@ def _climb_down(rung: MemoryRung, *, on_cuda: bool) -> Chosen:
     unet = ", the UNet is in 4 bits, which changes pictures slightly" if in_4_bits else ""
     return Chosen(
         replace(_IN_PIECES, base_precision="nf4" if in_4_bits else "full"),
-        f"--memory {rung}: VAE and attention work in pieces{unet}; there is no GPU to offload from",
+        f"--memory {rung}: the VAE works in pieces{unet}; there is no GPU to offload from",
     )
