@@ -64,3 +64,11 @@ def test_a_mistake_is_one_line_and_nothing_is_written(
     assert said.startswith(f"error: {line}")
     assert said.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_export_without_a_name_is_called_by_what_and_for_whom(adapter, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    options = ("--base", "mini", "--to", "diffusers")
+    assert export(monkeypatch, adapter, *options) == 0
+    assert [file.name for file in tmp_path.iterdir()] == ["moved-diffusers.safetensors"]
+    assert export(monkeypatch, adapter, *options) == 2  # and is not overwritten

@@ -207,9 +207,12 @@ def export(
         ),
     ],
     out: Annotated[
-        Path,
-        typer.Option(help="What to write: a .safetensors file, or a folder in diffusers' layout."),
-    ],
+        Path | None,
+        typer.Option(
+            help="What to write: a .safetensors file, or a folder in diffusers' layout "
+            "[./NAME-PROGRAM.safetensors]."
+        ),
+    ] = None,
     target: Annotated[
         str | None,
         typer.Option(
@@ -267,7 +270,8 @@ def export(
         density=density,
         seed=seed,
     )
-    show_export(adapters, base, out, settings)
+    names = [each.resolve().name.removesuffix(".safetensors") for each in adapters]
+    show_export(adapters, base, out or Path(f"{'-'.join([*names, to])}.safetensors"), settings)
 
 
 @app.command()
