@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from rasengan_xl.adapters.applying import applied
-from rasengan_xl.adapters.changes import Decomposed, Dense, LowRank, changed_weight
+from rasengan_xl.adapters.changes import Decomposed, Dense, LowRank, changed_weight, weight_change
 from rasengan_xl.adapters.contents import AdapterContents
 from rasengan_xl.errors import AdapterError
 from rasengan_xl.sdxl.compute import Compute
@@ -116,6 +116,29 @@ def test_a_16_bit_weight_is_rounded_once(tiny_unet, tmp_path):
         expected = changed_weight(one.changes[QUERY], base).to(torch.bfloat16)
         assert torch.equal(layer.weight, expected)
     assert torch.equal(layer.weight, base)
+
+
+@pytest.mark.parametrize("kind", ["lora", "dense"])
+def test_a_change_that_16_bits_would_swallow_is_computed_beside_the_weight(
+    tiny_unet, tmp_path, kind
+):
+    tiny_unet.to(torch.bfloat16)
+    one, strength = adapter(tmp_path, kind), 1e-4
+    layer = layer_modules({"unet": tiny_unet})[QUERY]
+    base, given = layer.weight.detach().clone(), draw(8, 64).to(torch.bfloat16)
+    meant = given.float() @ weight_change(one.changes[QUERY], base).T * strength
+    plain = layer(given).float()
+    with applied({"unet": tiny_unet}, [one], [strength]) as adapters:
+        assert torch.equal(layer.weight, base)
+        adapters.set_strengths([1.0])
+        assert not torch.equal(layer.weight, base)
+        adapters.set_strengths([strength])
+        layer.float()  # so that the output can show what is added
+        moved = layer(given.float()).detach() - given.float() @ base.float().T
+        torch.testing.assert_close(moved, meant, rtol=0.02, atol=1e-6)
+        layer.to(torch.bfloat16)
+    assert torch.equal(layer.weight, base)
+    assert torch.equal(layer(given).float(), plain)
 
 
 def test_an_adapter_for_another_model_is_refused_before_anything_changes(tiny_unet, tmp_path):

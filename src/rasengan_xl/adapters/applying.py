@@ -16,23 +16,47 @@ Weighted = tuple[Change, float]
 """A change of a layer, and its strength."""
 
 
+LEAST_KEPT = 0.98
+"""Share of a change, along itself, that rounding must leave.  A change smaller than half a step of
+its weight's type rounds away: one of 0.1 % of a weight keeps half of itself in bfloat16."""
+
+
 class FusedChange:
-    """A layer whose weight is replaced by the changed one: as fast as the base itself."""
+    """A layer whose weight is replaced by the changed one: as fast as the base itself.
+
+    A change too small for the weight's precision is computed beside the layer instead.
+    """
 
     def __init__(self, layer: nn.Linear | nn.Conv2d) -> None:
         self._layer = layer
         self._base = layer.weight.detach().to("cpu", copy=True)  # not where memory is scarce
+        self._beside: UnfusedChange | None = None
 
     @torch.no_grad()
     def set(self, changes: Sequence[Weighted]) -> None:
         """Mix the changes into the weight, rounding once to the layer's precision."""
+        self._take_aside()
         weight = self._layer.weight
-        weight.copy_(_mix(self._base.to(weight.device), changes))
+        base = self._base.to(weight.device)
+        mixed = _mix(base, changes)
+        rounded = mixed.to(weight.dtype)
+        if _keeps(base, mixed, rounded):
+            weight.copy_(rounded)
+            return
+        weight.copy_(base)
+        self._beside = UnfusedChange(self._layer)
+        self._beside.set(changes)
 
+    @torch.no_grad()
     def remove(self) -> None:
         """Give the layer its own weight back, to the bit."""
-        with torch.no_grad():
-            self._layer.weight.copy_(self._base)
+        self._take_aside()
+        self._layer.weight.copy_(self._base)
+
+    def _take_aside(self) -> None:
+        if self._beside is not None:
+            self._beside.remove()
+            self._beside = None
 
 
 class AppliedAdapters:
@@ -134,3 +158,12 @@ def _mix(base: torch.Tensor, changes: Sequence[Weighted]) -> torch.Tensor:
             return weight + sum(
                 strength * weight_change(change, weight) for change, strength in changes
             )
+
+
+def _keeps(base: torch.Tensor, mixed: torch.Tensor, rounded: torch.Tensor) -> bool:
+    """Tell whether rounding leaves what a change does: noise averages out, a loss does not."""
+    if rounded.dtype == mixed.dtype:
+        return True
+    change, left = mixed - base.float(), rounded.float() - base.float()
+    size = float(change.square().sum())
+    return size == 0 or float((left * change).sum()) >= LEAST_KEPT * size
