@@ -77,6 +77,15 @@ def test_adapters_of_any_kind_and_of_some_layers_are_summed(of, mini_base):
     )
 
 
+@pytest.mark.parametrize("kind", ["lora", "loha", "lokr", "dense", "dora", "dora-by-input"])
+@pytest.mark.parametrize("share", [0.5, -2.0])
+def test_a_layer_that_one_adapter_alone_changes_takes_its_weight(of, mini_base, kind, share):
+    parts = [of(kind, layers=(FIRST,)), of("lora", "b", layers=(SECOND,))]
+    combined = combine(parts, Combination(weights=(share, 1.0)), mini_base)
+    wanted = share * change_of(parts[0], mini_base, FIRST)
+    assert relative_distance(change_of(combined, mini_base, FIRST), wanted) < 1e-5
+
+
 def trimmed(change, density):
     """The largest numbers, as TIES keeps them (arXiv:2306.01708, section 4.2)."""
     least = change.abs().flatten().sort(descending=True).values[int(density * change.numel()) - 1]
