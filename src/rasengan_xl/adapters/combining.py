@@ -96,6 +96,10 @@ class CombinedChanges(Mapping[str, Change]):
             torch.manual_seed(keyed_seed(how.seed, "dare", layer))
             return Dense(change=_merge.dare_linear(changes, weights, how.density))
 
+    def __contains__(self, layer: object) -> bool:
+        """Tell whether a layer is changed, without combining its changes."""
+        return layer in self.parts
+
     def __iter__(self) -> Iterator[str]:
         return iter(self.parts)
 
