@@ -9,7 +9,7 @@ from diffusers import StableDiffusionXLPipeline
 from PIL import Image
 
 from rasengan_xl.adapters.files import file_key, save_adapter
-from rasengan_xl.adapters.writing.combination import export_adapters
+from rasengan_xl.adapters.writing.several import export_adapters
 from rasengan_xl.cli.console import follow
 from rasengan_xl.config.recipe import validate_run
 from rasengan_xl.config.requests import drawing_settings, export_settings

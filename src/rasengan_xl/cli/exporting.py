@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 
-from rasengan_xl.adapters.writing.combination import export_adapters
 from rasengan_xl.adapters.writing.export import Exported
+from rasengan_xl.adapters.writing.several import export_adapters
 from rasengan_xl.cli.console import follow, progress_board
 from rasengan_xl.cli.quiet import quieten_progress_bars
 from rasengan_xl.cli.verbs import say

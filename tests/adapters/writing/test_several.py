@@ -6,8 +6,8 @@ from rasengan_xl.adapters.consumers.targets import find_target
 from rasengan_xl.adapters.low_rank import Limits, relative_distance
 from rasengan_xl.adapters.reading.any_form import read_adapter
 from rasengan_xl.adapters.writing.adapter_file import write_adapter
-from rasengan_xl.adapters.writing.combination import export_adapters
 from rasengan_xl.adapters.writing.conversion import ExportOptions
+from rasengan_xl.adapters.writing.several import export_adapters
 from rasengan_xl.config.requests import export_settings
 from rasengan_xl.errors import RecipeError
 from rasengan_xl.sdxl.model_folder import find_model

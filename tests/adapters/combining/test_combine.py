@@ -5,13 +5,13 @@ import pytest
 import torch
 
 from rasengan_xl.adapters.changes import Decomposed, LowRank, weight_change
-from rasengan_xl.adapters.combining import Combination, combine
+from rasengan_xl.adapters.combining.combine import Combination, combine
+from rasengan_xl.adapters.combining.lower import lower
 from rasengan_xl.adapters.low_rank import Limits, relative_distance
-from rasengan_xl.adapters.lowering import lower
 from rasengan_xl.adapters.writing.conversion import overall_residual
 from rasengan_xl.errors import AdapterError
 
-from .writing.random_contents import ATTENTION, CONVOLUTION, TEXT, finish, random_contents
+from ..writing.random_contents import ATTENTION, CONVOLUTION, TEXT, finish, random_contents
 
 FIRST, SECOND = ATTENTION[0], ATTENTION[3]
 LAYERS = (FIRST, CONVOLUTION)

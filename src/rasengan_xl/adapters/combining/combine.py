@@ -8,10 +8,10 @@ from typing import Any, Literal
 import torch
 from peft.utils import merge_utils
 
+from rasengan_xl.adapters.base import Base
 from rasengan_xl.adapters.changes import Change, Dense, LowRank, Weight, weight_change
 from rasengan_xl.adapters.contents import AdapterContents
 from rasengan_xl.adapters.low_rank import without_core
-from rasengan_xl.adapters.writing.conversion import Base
 from rasengan_xl.adapters.writing.plain import at_strength
 from rasengan_xl.errors import AdapterError
 from rasengan_xl.sdxl.draws import keyed_seed
