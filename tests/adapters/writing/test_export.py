@@ -109,6 +109,18 @@ def test_the_header_tells_what_is_true(run, tmp_path):
     assert "ss_steps" not in texts  # the run has not finished, so nobody knows
 
 
+def test_what_is_true_of_one_form_only_is_not_said_of_another(run, tmp_path):
+    first, second = (tmp_path / f"{name}.safetensors" for name in "ab")
+    export(run("dora"), first, to="kohya", target="lycoris@3.2")
+    assert header(first)["ss_network_module"] == "lycoris.kohya"
+    export(first, second, base="mini", to="kohya")
+    told = header(second)
+    assert told["ss_network_module"] == "networks.lora"
+    gone = {"ss_network_args", "rasengan.target", "rasengan.decompositions"}
+    assert gone <= header(first).keys()
+    assert not gone & told.keys()
+
+
 @pytest.mark.parametrize("kind", ["loha", "lokr", "dense", "dora-by-input", "dora"])
 def test_what_lora_cannot_express_is_approximated_within_the_residual(mini_base, tmp_path, kind):
     contents = random_contents(mini_base, kind, UNET)
