@@ -1,8 +1,10 @@
 import pytest
 from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from rasengan_xl.adapters.changes import LowRank, weight_change
 from rasengan_xl.adapters.consumers.targets import find_target
+from rasengan_xl.adapters.files import begins_from_pure_noise
 from rasengan_xl.adapters.low_rank import Limits, relative_distance
 from rasengan_xl.adapters.reading.any_form import read_adapter
 from rasengan_xl.adapters.writing.adapter_file import write_adapter
@@ -59,6 +61,15 @@ def test_loras_of_several_programs_become_one_exact_sum(files, mini_base, tmp_pa
         assert change.rank == 8
         wanted = wanted_of(pair, mini_base, layer, (0.7, 0.3))
         assert relative_distance(weight_change(change, mini_base.weight(layer)), wanted) < 1e-5
+
+
+def test_a_sum_begins_from_pure_noise_if_one_of_its_parts_does(files, tmp_path):
+    pure, out = tmp_path / "pure.safetensors", tmp_path / "sum.safetensors"
+    save_file(load_file(files[0]), pure, {"ss_zero_terminal_snr": "True"})
+    exported = export([files[0], pure], out, to="comfyui")
+    assert any("zero terminal SNR" in note for note in exported.notes)
+    assert begins_from_pure_noise(out)
+    assert not begins_from_pure_noise(files[0])
 
 
 @pytest.mark.parametrize("merge", ["linear", "svd", "ties", "dare"])

@@ -10,6 +10,7 @@ from typing import Any
 
 from rasengan_xl.adapters.consumers.targets import Target
 from rasengan_xl.adapters.decomposition import DECOMPOSITIONS_KEY, write_decompositions
+from rasengan_xl.adapters.files import FROM_PURE_NOISE
 from rasengan_xl.adapters.writing.source import Source
 from rasengan_xl.adapters.writing.tensors import Described
 from rasengan_xl.config.settings import RunSettings
@@ -47,6 +48,8 @@ def adapter_texts(
         "modelspec.architecture": f"{_ARCHITECTURE}/lora",
         HASH_KEY: "",  # filled in when all tensors are written
     }
+    if source.from_pure_noise:
+        texts |= FROM_PURE_NOISE
     if strength != 1:
         texts["rasengan.strength"] = f"{strength:g}"
     if target.consumer != "diffusers" and any(layer.decomposed for layer in described.values()):
