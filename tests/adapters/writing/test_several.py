@@ -14,6 +14,7 @@ from rasengan_xl.config.requests import export_settings
 from rasengan_xl.errors import RecipeError
 from rasengan_xl.sdxl.model_folder import find_model
 from rasengan_xl.sdxl.stored_weights import StoredWeights
+from rasengan_xl.tensor_file import read_header
 
 from .random_contents import ATTENTION, TEXT, finish, random_contents
 
@@ -82,7 +83,10 @@ def test_every_way_says_what_its_rank_leaves_out(files, tmp_path, merge):
 
 def test_a_sum_of_any_kind_goes_into_the_base_exactly(files, mini_base, tmp_path):
     export(files, tmp_path / "model", to="merged", dtype="fp32", weights=(1, 0.5))
-    merged = StoredWeights(find_model(str(tmp_path / "model")))
+    model = find_model(str(tmp_path / "model"))
+    told = read_header(StoredWeights(model).describe(f"{LAYERS[0]}.weight").file)
+    assert told["modelspec.merged_from"] == "mini, 1 x lora + 0.5 x dora at strength 1"
+    merged = StoredWeights(model)
     for layer in LAYERS:
         found = merged.read(f"{layer}.weight") - mini_base.weight(layer)
         wanted = wanted_of(files, mini_base, layer, (1, 0.5))
