@@ -12,8 +12,8 @@ from typing import Any, TypeVar
 
 from rasengan_xl.adapters.start_file import settle_start
 from rasengan_xl.adapters.verification.verify import verify_adapter
-from rasengan_xl.adapters.writing.combination import export_adapters
 from rasengan_xl.adapters.writing.export import Exported
+from rasengan_xl.adapters.writing.several import export_adapters
 from rasengan_xl.comparison.execute import run_comparison
 from rasengan_xl.comparison.result import RESULT_FILE, Comparison
 from rasengan_xl.comparison.start_arms import settle_arms

@@ -20,7 +20,7 @@ HASH_KEY = "modelspec.hash_sha256"
 
 _SIZE_BYTES, _ALIGNMENT = 8, 8  # huggingface.co/docs/safetensors: format
 _NO_HASH = f"0x{0:064x}"
-_TYPE_NAMES = {
+TYPE_NAMES = {
     torch.float64: "F64",
     torch.float32: "F32",
     torch.float16: "F16",
@@ -28,6 +28,7 @@ _TYPE_NAMES = {
     torch.int64: "I64",
     torch.int32: "I32",
 }
+"""What the format calls the types that models are stored in."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,7 +107,7 @@ def _describe(ordered: Collection[PlannedTensor], header: Mapping[str, str]) -> 
     for tensor in ordered:
         end = begin + tensor.nbytes
         description[tensor.name] = {
-            "dtype": _TYPE_NAMES[tensor.dtype],
+            "dtype": TYPE_NAMES[tensor.dtype],
             "shape": list(tensor.shape),
             "data_offsets": [begin, end],
         }

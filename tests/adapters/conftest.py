@@ -2,7 +2,7 @@
 
 import pytest
 
-from rasengan_xl.adapters.writing.conversion import Base
+from rasengan_xl.adapters.base import Base
 from rasengan_xl.sdxl.layers import list_layers
 from rasengan_xl.sdxl.model_folder import find_model
 from rasengan_xl.sdxl.stored_weights import StoredWeights

@@ -46,12 +46,32 @@ def test_an_export_says_what_was_written_and_what_was_checked(
     said = capsys.readouterr().out
     assert "Brought to a lower rank: 56 layers" in said
     assert "note: 56 layers of DoRA are written as plain LoRA" in said
+    assert "exact: --target (comfyui@0.3.42 to" in said
+
+
+def test_a_merged_model_is_not_said_to_be_for_a_program(adapter, tmp_path, monkeypatch, capsys):
+    out = tmp_path / "model"
+    assert export(monkeypatch, adapter, "--base", "mini", "--to", "merged", "--out", out) == 0
+    said = capsys.readouterr().out
+    assert f"Wrote {out}, the base with the adapter in it: 56 layers, fp16" in said
+    assert "Checked against base plus change: greatest deviation" in said
+
+
+def test_a_name_of_a_pickle_is_no_folder(adapter, tmp_path, monkeypatch, capsys):
+    for to, name in (("kohya", "a.pt"), ("merged", "a.ckpt")):
+        assert export(monkeypatch, adapter, "--to", to, "--out", tmp_path / name) == 2
+        assert "only .safetensors is written" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(
     ("options", "line"),
     [
         (("--to", "comfyui", "--target", "comfyui@9"), "--target comfyui@9: how it computes DoRA"),
+        (
+            ("--to", "diffusers", "--target", "diffusers@1"),
+            "--target diffusers@1: diffusers computes one",
+        ),
         (("--to", "nobody"), "export: to = 'nobody'"),
         (("--to", "merged", "--rank", "3"), "export: merged holds whole weights"),
     ],

@@ -28,10 +28,10 @@ def pipeline(tiny_model):
     return load_pipeline(find_model(str(tiny_model)), compute, MemorySavings())
 
 
-def random_adapter(tiny_model: Path, *, decompose: bool, seed: int):
+def random_adapter(tiny_model: Path, *, seed: int, **shape: object):
     """An adapter that changes pictures, at an alpha that is not its rank."""
     unet = UNet2DConditionModel.from_pretrained(tiny_model, subfolder="unet")
-    adapter = attach_adapter(unet, AdapterSettings(rank=2, alpha=4, decompose=decompose), seed=seed)
+    adapter = attach_adapter(unet, AdapterSettings(rank=2, alpha=4, **shape), seed=seed)
     move(adapter, seed)
     return adapter
 

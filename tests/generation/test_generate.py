@@ -9,8 +9,10 @@ from diffusers import StableDiffusionXLPipeline
 from PIL import Image
 
 from rasengan_xl.adapters.files import file_key, save_adapter
+from rasengan_xl.adapters.writing.several import export_adapters
 from rasengan_xl.cli.console import follow
-from rasengan_xl.config.requests import drawing_settings
+from rasengan_xl.config.recipe import validate_run
+from rasengan_xl.config.requests import drawing_settings, export_settings
 from rasengan_xl.errors import AdapterError, OutputError, RecipeError
 from rasengan_xl.generation.checkpoint_adapters import adapter_of_checkpoint
 from rasengan_xl.generation.generate import Wanted, generate_pictures
@@ -63,6 +65,35 @@ def test_plain_diffusers_draws_the_same_with_the_adapter(method, request, tiny_m
         pictures = by_subject(drawn, row)
         assert np.abs(pictures[f"my-{method}"] - np.asarray(expected)).max() <= 2
         assert np.abs(pictures[f"my-{method}"] - pictures["base"]).max() > 2
+
+
+ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")
+
+
+@pytest.mark.parametrize("feed_forward", [(), ("ff.net.0.proj", "ff.net.2")])
+@pytest.mark.parametrize(
+    "method", [{}, {"base_precision": "nf4"}, {"decompose": True}], ids=["lora", "qlora", "dora"]
+)
+def test_plain_diffusers_draws_the_same_with_what_is_exported(
+    method, feed_forward, tiny_model, picture_folder, tmp_path
+):
+    shape = {**method, "targets": (*ATTENTION, *feed_forward)}
+    run, out = RunFolder(tmp_path / "run"), tmp_path / "exported.safetensors"
+    dataset = {"source": str(picture_folder), "resolution": 32, "bucket_multiple": 8}
+    tree = {"base_model": str(tiny_model), "dataset": dataset}
+    run.start(validate_run({**tree, "adapter": {**shape, "rank": 2, "alpha": 4}}, "test"))
+    save_adapter(random_adapter(tiny_model, seed=1, **shape), run.adapter_file)
+    written = export_adapters([run.path], None, out, export_settings(to="diffusers"))
+    assert follow(written, lambda _: None).approximated == ()
+
+    pictures = by_subject(generate([run.path], tmp_path, prompts=PROMPTS[:1]))
+    plain = StableDiffusionXLPipeline.from_pretrained(tiny_model)
+    plain.load_lora_weights(out)
+    seed = torch.Generator().manual_seed(0)
+    steps = {"num_inference_steps": 2, "guidance_scale": 4.0, "generator": seed}
+    expected = np.asarray(plain(PROMPTS[0], height=32, width=32, **steps).images[0])
+    assert np.abs(pictures["run"] - expected).max() <= 2
+    assert np.abs(pictures["run"] - pictures["base"]).max() > 2
 
 
 @pytest.mark.parametrize("method", ["lora", "dora"])

@@ -13,8 +13,8 @@ from rasengan_xl.runs.folder import ADAPTER_FILE
 from rasengan_xl.tensor_file import read_header, write_tensors
 
 _ADAPTER_NAME = "default"
-_ZERO_TERMINAL_SNR, _YES = "ss_zero_terminal_snr", "True"
-"""The entry of a file's header by which github.com/kohya-ss/sd-scripts tells the same."""
+FROM_PURE_NOISE = {"ss_zero_terminal_snr": "True"}
+"""The entry of a file's header that github.com/kohya-ss/sd-scripts tells the same by."""
 
 
 def save_adapter(adapter: Adapter, file: Path, *, zero_terminal_snr: bool = False) -> None:
@@ -36,13 +36,13 @@ def save_adapter(adapter: Adapter, file: Path, *, zero_terminal_snr: bool = Fals
     description = {f"unet.{name}": _plain(value) for name, value in kept.items()}
     header = {METADATA_KEY: json.dumps(description, indent=2, sort_keys=True)}
     if zero_terminal_snr:
-        header[_ZERO_TERMINAL_SNR] = _YES
+        header |= FROM_PURE_NOISE
     write_tensors(file, tensors, header)
 
 
 def begins_from_pure_noise(file: Path) -> bool:
     """Tell whether an adapter's file says that it was trained with zero terminal SNR."""
-    return read_header(file).get(_ZERO_TERMINAL_SNR) == _YES
+    return FROM_PURE_NOISE.items() <= read_header(file).items()
 
 
 def file_key(parameter_name: str) -> str:

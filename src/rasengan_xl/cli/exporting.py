@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 
-from rasengan_xl.adapters.writing.combination import export_adapters
 from rasengan_xl.adapters.writing.export import Exported
+from rasengan_xl.adapters.writing.several import export_adapters
 from rasengan_xl.cli.console import follow, progress_board
 from rasengan_xl.cli.quiet import quieten_progress_bars
 from rasengan_xl.cli.verbs import say
@@ -27,10 +27,14 @@ def describe_export(exported: Exported) -> list[str]:
     """Say in a few lines what came of it."""
     size = _size(exported.path) / 1e6
     worst = exported.worst
+    if exported.target == "merged":
+        purpose, by = ", the base with the adapter in it", "Checked against base plus change"
+    else:
+        purpose, by = f" for {exported.target}", "Checked by its own formula"
     lines = [
-        f"Wrote {exported.path} for {exported.target}: {len(exported.deviations):,} layers, "
+        f"Wrote {exported.path}{purpose}: {len(exported.deviations):,} layers, "
         f"{exported.precision}, {size:,.1f} MB",
-        f"Checked by its own formula: greatest deviation from the trained change "
+        f"{by}: greatest deviation from the trained change "
         f"{worst.relative:.2g} of a layer's norm ({worst.layer}), "
         f"{max(each.largest for each in exported.deviations):.2g} of a single weight",
     ]

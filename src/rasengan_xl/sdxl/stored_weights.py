@@ -16,6 +16,7 @@ from torch import Tensor
 from rasengan_xl.errors import ModelError
 from rasengan_xl.sdxl.model_folder import TEXT_ENCODERS, WEIGHTED_PARTS, ModelFolder
 from rasengan_xl.tensor_file import UNREADABLE
+from rasengan_xl.tensor_stream import TYPE_NAMES
 
 _open_file: Any = safetensors.safe_open  # its types are not published
 
@@ -27,14 +28,7 @@ _UNWRAPPED = ("embeddings.", "encoder.", "final_layer_norm.")
 _ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 _OLD_ATTENTION = re.compile(r"(\.attentions\.0)\.(query|key|value|proj_attn)\.")
 """Of a VAE, before diffusers 0.15."""
-_TYPES = {
-    "F64": torch.float64,
-    "F32": torch.float32,
-    "F16": torch.float16,
-    "BF16": torch.bfloat16,
-    "I64": torch.int64,
-    "I32": torch.int32,
-}
+_TYPES = {name: dtype for dtype, name in TYPE_NAMES.items()}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import torch
 
+from rasengan_xl.adapters.base import Base
 from rasengan_xl.adapters.changes import (
     Change,
     Decomposed,
@@ -14,7 +15,6 @@ from rasengan_xl.adapters.changes import (
     LowRank,
 )
 from rasengan_xl.adapters.contents import AdapterContents
-from rasengan_xl.adapters.writing.conversion import Base
 
 BLOCK = "unet.mid_block.attentions.0.transformer_blocks.0."
 ATTENTION = tuple(

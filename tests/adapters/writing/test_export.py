@@ -4,7 +4,7 @@ import pytest
 import torch
 from diffusers import StableDiffusionXLPipeline
 from safetensors import safe_open
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from rasengan_xl.adapters.changes import weight_change
 from rasengan_xl.adapters.consumers.targets import KNOWN_VERSIONS, find_target
@@ -109,6 +109,18 @@ def test_the_header_tells_what_is_true(run, tmp_path):
     assert "ss_steps" not in texts  # the run has not finished, so nobody knows
 
 
+def test_what_is_true_of_one_form_only_is_not_said_of_another(run, tmp_path):
+    first, second = (tmp_path / f"{name}.safetensors" for name in "ab")
+    export(run("dora"), first, to="kohya", target="lycoris@3.2")
+    assert header(first)["ss_network_module"] == "lycoris.kohya"
+    export(first, second, base="mini", to="kohya")
+    told = header(second)
+    assert told["ss_network_module"] == "networks.lora"
+    gone = {"ss_network_args", "rasengan.target", "rasengan.decompositions"}
+    assert gone <= header(first).keys()
+    assert not gone & told.keys()
+
+
 @pytest.mark.parametrize("kind", ["loha", "lokr", "dense", "dora-by-input", "dora"])
 def test_what_lora_cannot_express_is_approximated_within_the_residual(mini_base, tmp_path, kind):
     contents = random_contents(mini_base, kind, UNET)
@@ -124,7 +136,7 @@ def test_what_lora_cannot_express_is_approximated_within_the_residual(mini_base,
     assert any(ranks[layer] < largest[layer] for layer in UNET)
 
 
-@pytest.mark.parametrize("kind", ["lora", "dora", "dora-by-input", "loha"])
+@pytest.mark.parametrize("kind", ["lora", "dora", "dora-by-input", "loha", "lokr", "dense"])
 @pytest.mark.parametrize("strength", [0.5, -0.5, 1.7])
 def test_a_strength_moves_the_weight_so_far_and_keeps_dora(mini_base, tmp_path, kind, strength):
     contents = random_contents(mini_base, kind, UNET)
@@ -232,6 +244,18 @@ def test_a_merged_model_is_base_plus_change(mini_base, run, tmp_path):
     single = export(folder, tmp_path / "merged.safetensors", to="merged")
     assert single.precision == "fp16"
     assert header(tmp_path / "merged.safetensors")["modelspec.merged_from"].startswith("mini")
+
+
+def test_a_layer_that_is_left_as_it_is_only_rounds_when_it_is_merged(mini_base, run, tmp_path):
+    file = RunFolder(run("lora")).adapter_file
+    tensors, texts = load_file(file), header(file)
+    still = ATTENTION[0]
+    save_file({**tensors, (up := f"{still}.lora_B.weight"): 0 * tensors[up]}, file, texts)
+    report = export(file, tmp_path / "merged", to="merged", dtype="bf16")  # the base is in fp16
+    assert {each.layer: each.relative for each in report.deviations}[still] == 0
+    written = load_file(tmp_path / "merged" / "unet" / "diffusion_pytorch_model.safetensors")
+    rounded = mini_base.weight(still).bfloat16()
+    assert torch.equal(written[f"{still.removeprefix('unet.')}.weight"], rounded)
 
 
 def test_a_lora_needs_no_base_and_a_dora_does(mini_base, tmp_path):

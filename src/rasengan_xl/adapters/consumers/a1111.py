@@ -3,10 +3,13 @@
 import re
 from pathlib import Path
 
-from torch import Tensor
-
 from rasengan_xl.adapters.changes import Weight
-from rasengan_xl.adapters.consumers.evaluation import Evaluate, group_by_layer, row_norms
+from rasengan_xl.adapters.consumers.evaluation import (
+    Evaluate,
+    StoredLayer,
+    group_by_layer,
+    row_norms,
+)
 from rasengan_xl.sdxl.layers import ModelLayers
 from rasengan_xl.tensor_file import TensorFile
 
@@ -30,25 +33,19 @@ def a1111_changes(file: Path, layers: ModelLayers) -> dict[str, Evaluate]:
     }
 
 
-class _Layer:
-    def __init__(self, content: TensorFile, names: dict[str, str]) -> None:
-        self._content, self._names = content, names
-
+class _Layer(StoredLayer):
     def __call__(self, weight: Weight) -> Weight:
-        up, down = (self._read(ending, weight) for ending in _ENDINGS[:2])
+        up, down = (self.read(ending, weight) for ending in _ENDINGS[:2])
         rank = down.shape[0]
         change = (up.reshape(up.shape[0], -1) @ down.reshape(rank, -1)).reshape(weight.shape)
-        if "alpha" in self._names:
-            change = change * (self._read("alpha", weight).item() / rank)
-        if "dora_scale" not in self._names:
+        if "alpha" in self:
+            change = change * (self.read("alpha", weight).item() / rank)
+        if "dora_scale" not in self:
             return change
         merged = change + weight
         by_input = row_norms(merged.transpose(0, 1).reshape(weight.shape[1], -1))
         norm = by_input.reshape(weight.shape[1], *(1,) * (weight.dim() - 1)).transpose(0, 1)
-        return merged * (self._read("dora_scale", weight) / norm) - weight
-
-    def _read(self, ending: str, weight: Weight) -> Tensor:
-        return self._content.read(self._names[ending]).to(weight.dtype)
+        return merged * (self.read("dora_scale", weight) / norm) - weight
 
 
 def _names(layers: ModelLayers) -> dict[str, str]:

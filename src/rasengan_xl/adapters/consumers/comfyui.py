@@ -1,12 +1,17 @@
 """What github.com/comfyanonymous/ComfyUI makes of a file (comfy/lora.py, comfy/weight_adapter)."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from rasengan_xl.adapters.changes import Weight
-from rasengan_xl.adapters.consumers.evaluation import Evaluate, group_by_layer, row_norms
+from rasengan_xl.adapters.consumers.evaluation import (
+    Evaluate,
+    StoredLayer,
+    group_by_layer,
+    row_norms,
+)
 from rasengan_xl.adapters.consumers.targets import FLOAT32_EPSILON
 from rasengan_xl.sdxl.layers import ModelLayers
 from rasengan_xl.tensor_file import TensorFile
@@ -43,22 +48,20 @@ def comfyui_changes(
     }
 
 
-class _Layer:
+class _Layer(StoredLayer):
     def __init__(
-        self, content: TensorFile, names: dict[str, str], *, output_norm_of_changed: bool
+        self, content: TensorFile, names: Mapping[str, str], *, output_norm_of_changed: bool
     ) -> None:
-        self._content, self._names = content, names
+        super().__init__(content, names)
         self._output_norm_of_changed = output_norm_of_changed
 
     def __call__(self, weight: Weight) -> Weight:
-        up, down = (self._read(ending, weight).flatten(1) for ending in _ENDINGS[:2])
-        scale = (
-            self._read("alpha", weight).item() / down.shape[0] if "alpha" in self._names else 1.0
-        )
+        up, down = (self.read(ending, weight).flatten(1) for ending in _ENDINGS[:2])
+        scale = self.read("alpha", weight).item() / down.shape[0] if "alpha" in self else 1.0
         difference = scale * torch.mm(up, down).reshape(weight.shape)
-        if "dora_scale" not in self._names:
+        if "dora_scale" not in self:
             return difference
-        magnitude, changed = self._read("dora_scale", weight), weight + difference
+        magnitude, changed = self.read("dora_scale", weight), weight + difference
         by_output = magnitude.shape[0] == weight.shape[0]
         if by_output:
             measured = changed if self._output_norm_of_changed else weight
@@ -69,9 +72,6 @@ class _Layer:
             norm = columns.reshape(1, -1, *(1,) * (weight.dim() - 2))
         # No reshape of the magnitude: it is broadcast as it lies in the file.
         return changed * (magnitude / (norm + FLOAT32_EPSILON)) - weight
-
-    def _read(self, ending: str, weight: Weight) -> Tensor:
-        return self._content.read(self._names[ending]).to(weight.dtype)
 
 
 def _names(layers: ModelLayers) -> dict[str, str]:

@@ -10,13 +10,28 @@ from torch import Tensor
 
 from rasengan_xl.adapters.changes import Weight
 from rasengan_xl.errors import OutputError
-from rasengan_xl.tensor_file import tensor_names
+from rasengan_xl.tensor_file import TensorFile, tensor_names
 
 Evaluate = Callable[[Weight], Weight]
 """From a layer's base weight in float32 to what a program adds to it at strength 1."""
 
 
 _linalg: Any = torch.linalg  # its functions carry no full types
+
+
+class StoredLayer:
+    """What a file holds for one layer."""
+
+    def __init__(self, content: TensorFile, names: Mapping[str, str]) -> None:
+        self._content, self._names = content, names
+
+    def __contains__(self, ending: object) -> bool:
+        """Tell whether there is a tensor whose name ends so."""
+        return ending in self._names
+
+    def read(self, ending: str, weight: Weight) -> Tensor:
+        """Return the tensor whose name ends so, in the precision of the layer's weight."""
+        return self._content.read(self._names[ending]).to(weight.dtype)
 
 
 def row_norms(matrix: Float[Tensor, "rows columns"]) -> Float[Tensor, " rows"]:

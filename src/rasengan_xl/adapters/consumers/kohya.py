@@ -2,11 +2,15 @@
 
 from pathlib import Path
 
-from torch import Tensor
 from torch.nn import functional
 
 from rasengan_xl.adapters.changes import Weight
-from rasengan_xl.adapters.consumers.evaluation import Evaluate, group_by_layer, row_norms
+from rasengan_xl.adapters.consumers.evaluation import (
+    Evaluate,
+    StoredLayer,
+    group_by_layer,
+    row_norms,
+)
 from rasengan_xl.adapters.consumers.targets import FLOAT32_EPSILON
 from rasengan_xl.sdxl.layers import ModelLayers
 from rasengan_xl.tensor_file import TensorFile
@@ -40,28 +44,22 @@ def kohya_changes(
     }
 
 
-class _Layer:
-    def __init__(self, content: TensorFile, names: dict[str, str]) -> None:
-        self._content, self._names = content, names
-
+class _Layer(StoredLayer):
     def __call__(self, weight: Weight) -> Weight:
-        down, up = (self._read(ending, weight) for ending in _ENDINGS[:2])
-        scale = self._read("alpha", weight).item() / down.shape[0]
+        down, up = (self.read(ending, weight) for ending in _ENDINGS[:2])
+        scale = self.read("alpha", weight).item() / down.shape[0]
         if weight.dim() == 2:
             added = up @ down
         else:  # the factors are convolutions: one after the other is one convolution
             added = functional.conv2d(down.permute(1, 0, 2, 3), up).permute(1, 0, 2, 3)
         added = scale * added
-        if "dora_scale" not in self._names:
+        if "dora_scale" not in self:
             return added
         whole = weight + added
         norm = row_norms(whole.reshape(len(whole), -1)) + FLOAT32_EPSILON
         per_output = (-1, *(1,) * (weight.dim() - 1))
-        gain = self._read("dora_scale", weight).reshape(per_output) / norm.reshape(per_output)
+        gain = self.read("dora_scale", weight).reshape(per_output) / norm.reshape(per_output)
         return whole * gain - weight
-
-    def _read(self, ending: str, weight: Weight) -> Tensor:
-        return self._content.read(self._names[ending]).to(weight.dtype)
 
 
 def _names(layers: ModelLayers) -> dict[str, str]:

@@ -7,11 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
 from rasengan_xl.adapters.changes import Weight
 from rasengan_xl.adapters.consumers.evaluation import (
     Evaluate,
+    StoredLayer,
     group_by_layer,
     passed_over,
     row_norms,
@@ -46,12 +45,13 @@ def _refuse_dropped(grouped: Mapping[str, Mapping[str, str]]) -> None:
             raise passed_over(names[_ENDINGS[2]])
 
 
-class _Layer:
+class _Layer(StoredLayer):
     def __init__(self, content: TensorFile, names: dict[str, str], config: dict[str, Any]) -> None:
-        self._content, self._names, self._config = content, names, config
+        super().__init__(content, names)
+        self._config = config
 
     def __call__(self, weight: Weight) -> Weight:
-        down, up = (self._read(ending, weight) for ending in _ENDINGS[:2])
+        down, up = (self.read(ending, weight) for ending in _ENDINGS[:2])
         rank, alpha = self._config["r"], self._config["lora_alpha"]
         assert down.shape[0] == rank, "PEFT makes factors of the rank that the header tells"
         scale = alpha / (math.sqrt(rank) if self._config["use_rslora"] else rank)
@@ -60,13 +60,10 @@ class _Layer:
             return added
         whole = weight + added
         norm = row_norms(whole.flatten(1))
-        gain = self._read("lora_magnitude_vector", weight).flatten() / norm
+        gain = self.read("lora_magnitude_vector", weight).flatten() / norm
         # As its forward adds it to the base's output: (g - 1) W x + g s B A x.
         by_row = gain.reshape(-1, *(1,) * (weight.dim() - 1))
         return (by_row - 1) * weight + by_row * added
-
-    def _read(self, ending: str, weight: Weight) -> Tensor:
-        return self._content.read(self._names[ending]).to(weight.dtype)
 
 
 def _config_of(described: dict[str, Any], layer: str) -> dict[str, Any]:

@@ -116,6 +116,11 @@ def find_target(consumer: Consumer, version: str | None = None) -> Target:
         return Target(consumer=consumer, name=consumer, decompositions=own)
     program, _, number = version.lower().partition("@")
     of_consumer = [known for known in KNOWN_VERSIONS if known.consumer == consumer]
+    if not of_consumer:
+        raise OutputError(
+            f"--target {version}: {consumer} computes one form of DoRA in all its versions; leave "
+            "--target out"
+        )
     for known in of_consumer:
         if program == known.program and _is_within(number, known):
             return Target(
@@ -123,11 +128,16 @@ def find_target(consumer: Consumer, version: str | None = None) -> Target:
                 name=f"{program}@{number}",
                 decompositions=known.decompositions,
             )
-    listed = ", ".join(known.spelled for known in of_consumer) or "none"
+    listed = spell_versions(consumer)
     raise OutputError(
         f"--target {version}: how it computes DoRA is not known; known for --to {consumer}: "
         f"{listed}; without --target, a plain LoRA is written, which every version reads alike"
     )
+
+
+def spell_versions(consumer: Consumer) -> str:
+    """List the versions of which it is known how they compute DoRA."""
+    return ", ".join(known.spelled for known in KNOWN_VERSIONS if known.consumer == consumer)
 
 
 def _is_within(number: str, known: KnownVersions) -> bool:

@@ -45,7 +45,7 @@ def find_subject(path: Path, base: str | None) -> Subject:
     """
     _refuse_checkpoint(path)
     file = find_adapter(path)
-    folder = _find_run(file)
+    folder = find_run(file)
     begun = folder.read_settings() if folder.is_begun else None
     # Beside a run's own adapter may lie others, made from it: they share its base alone.
     is_own = file.resolve() in {
@@ -101,7 +101,7 @@ def _read_verification(file: Path, folder: RunFolder) -> Verification | None:
     return read_verification(folder) if is_last else None
 
 
-def _find_run(file: Path) -> RunFolder:
+def find_run(file: Path) -> RunFolder:
     """Find the folder of the run that an adapter may be the last or the best of."""
     place = file.parent.resolve()
     around = RunFolder(place.parent)

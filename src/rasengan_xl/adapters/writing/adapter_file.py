@@ -7,6 +7,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from rasengan_xl.adapters.base import Base
 from rasengan_xl.adapters.contents import AdapterContents
 from rasengan_xl.adapters.writing.checking import (
     Deviation,
@@ -16,7 +17,6 @@ from rasengan_xl.adapters.writing.checking import (
 )
 from rasengan_xl.adapters.writing.conversion import (
     Approximated,
-    Base,
     Conversion,
     ExportOptions,
     overall_residual,

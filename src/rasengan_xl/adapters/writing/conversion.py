@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from rasengan_xl.adapters.base import Base
 from rasengan_xl.adapters.changes import Decomposed, LowRank, Weight, weight_change
 from rasengan_xl.adapters.consumers.targets import Target
 from rasengan_xl.adapters.contents import AdapterContents
@@ -27,8 +28,6 @@ from rasengan_xl.adapters.writing.plain import (
     is_expressible,
 )
 from rasengan_xl.adapters.writing.tensors import Described, describe, in_precision
-from rasengan_xl.sdxl.layers import ModelLayers
-from rasengan_xl.sdxl.stored_weights import StoredWeights
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,21 +43,6 @@ class ExportOptions:
     """Whether all layers come under the limits."""
     strength: float = 1.0
     """Baked in."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Base:
-    """The base model that an adapter is for, as far as it is at hand."""
-
-    layers: ModelLayers
-    stored: StoredWeights | None
-    """None: only its shape is known, which is enough for plain LoRA."""
-
-    def weight(self, layer: str) -> Weight:
-        """Return a layer's weight, or a zero in its place if only its shape is known."""
-        if self.stored is None:
-            return torch.zeros(()).expand(self.layers.shapes[layer])
-        return self.stored.read(f"{layer}.weight").float()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,12 @@ from typing import cast
 import torch
 
 from rasengan_xl.adapters.changes import Change, Decomposed, tensors_of
-from rasengan_xl.adapters.consumers.targets import Consumer, Target, find_target
+from rasengan_xl.adapters.consumers.targets import (
+    Consumer,
+    Target,
+    find_target,
+    spell_versions,
+)
 from rasengan_xl.adapters.contents import AdapterContents
 from rasengan_xl.adapters.low_rank import Limits
 from rasengan_xl.adapters.writing.adapter_file import write_adapter
@@ -20,6 +25,7 @@ from rasengan_xl.adapters.writing.plain import is_expressible
 from rasengan_xl.adapters.writing.quantized_base import rescale_magnitudes
 from rasengan_xl.adapters.writing.source import Source, find_source
 from rasengan_xl.config.export_settings import ExportSettings, Precision
+from rasengan_xl.errors import OutputError
 from rasengan_xl.runs.folder import ADAPTER_FILE
 from rasengan_xl.runs.records import StageProgress
 from rasengan_xl.sdxl.merged_weights import refuse_existing
@@ -27,6 +33,8 @@ from rasengan_xl.sdxl.merged_weights import refuse_existing
 DEFAULT_RESIDUAL = 0.05
 """Share of a layer's change that a plain LoRA may leave out, if it cannot hold it exactly."""
 SUFFIX = ".safetensors"
+_OTHER_SUFFIXES = (".ckpt", ".pt", ".pth", ".bin", ".pkl")
+"""Of pickles: who names one does not want a folder that is called so."""
 _TYPES: dict[Precision, torch.dtype] = {
     "fp16": torch.float16,
     "bf16": torch.bfloat16,
@@ -85,6 +93,11 @@ def refuse_early(out: Path, settings: ExportSettings) -> None:
     Raises:
         OutputError: Something is in the way, or the target is not known.
     """
+    if out.suffix in _OTHER_SUFFIXES:
+        raise OutputError(
+            f"{out}: only {SUFFIX} is written, which runs nothing when it is opened; name the file "
+            "so, or a folder"
+        )
     if settings.to == "merged":
         refuse_existing(out)
     else:
@@ -200,7 +213,7 @@ def _notes(
     unknown = f"{target.name} does not compute this kind of DoRA; " if target.is_version else ""
     exact = "--to merged"
     if contents.is_decomposed and not unknown and target.consumer in ("comfyui", "kohya"):
-        exact = f"--target with the version of {target.consumer}, or {exact}"
+        exact = f"--target ({spell_versions(target.consumer)}), or {exact}"
     return (
         f"{unknown}{len(others):,} layers of {kind} are written as plain LoRA, which every version "
         f"of {target.consumer} reads alike, but is not all of them; exact: {exact}; nearer: a "

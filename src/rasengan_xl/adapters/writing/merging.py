@@ -31,6 +31,7 @@ from rasengan_xl.tensor_file import TensorFile
 
 CHECK = "check weights"
 """The stage after writing."""
+_WEIGHT = ".weight"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,18 +93,19 @@ class _Merged:
         self._changes, self._strength = changes, strength
 
     def __call__(self, name: str, base: Tensor) -> Tensor:
-        if (change := self.change_of(name)) is None:
+        if not self.is_changed(name):
             return base
+        change = self._changes[name.removesuffix(_WEIGHT)]
         if self._strength == 1:
             return changed_weight(change, base)
         return base.float() + self._strength * weight_change(change, base)
 
-    def change_of(self, name: str) -> Change | None:
-        return self._changes.get(name.removesuffix(".weight")) if name.endswith(".weight") else None
+    def is_changed(self, name: str) -> bool:
+        return name.endswith(_WEIGHT) and name.removesuffix(_WEIGHT) in self._changes
 
 
 def _refuse_unmerged(contents: AdapterContents, changed: tuple[str, ...]) -> None:
-    if missing := {f"{layer}.weight" for layer in contents.changes} - set(changed):
+    if missing := {f"{layer}{_WEIGHT}" for layer in contents.changes} - set(changed):
         raise AdapterError(
             f"{contents.source}: {len(missing)} layers have no weight in the base, first "
             f"{min(missing)}; use the base it was trained on"
@@ -127,7 +129,7 @@ def _check(
     changed = [
         each
         for each in _written_tensors(model, stored, draft)
-        if any(merged.change_of(source) is not None for source in each.sources)
+        if any(merged.is_changed(source) for source in each.sources)
     ]
     deviations: list[Deviation] = []
     for done, each in enumerate(changed, start=1):
@@ -136,19 +138,23 @@ def _check(
         wanted = each.arrange(
             [merged(name, weight) for name, weight in zip(each.sources, bases, strict=True)]
         )
-        found = each.read().double()
-        allowed = _rounding_allowance(wanted, wanted - base, dtype)
-        name = each.sources[0].removesuffix(".weight")
-        deviations.append(deviation_between(name, found - base, wanted - base, allowed))
+        name = each.sources[0].removesuffix(_WEIGHT)
+        deviations.append(_deviation(name, each.read().double(), base, wanted, dtype))
         yield StageProgress(stage=CHECK, done=done, total=len(changed))
     return deviations
 
 
-def _rounding_allowance(wanted: Weight, change: Weight, dtype: torch.dtype) -> float:
-    """Bound what rounding whole weights can do, relative to the change, which is far smaller."""
+def _deviation(
+    layer: str, found: Weight, base: Weight, wanted: Weight, dtype: torch.dtype
+) -> Deviation:
+    """Compare, allowing what rounding whole weights can do to the change, which is far smaller."""
+    change = wanted - base
     norm = frobenius_norm(change)
+    if not norm:  # a share of nothing bounds no rounding: the weight is the base's, rounded
+        return deviation_between(layer, found - base.to(dtype), change, 0.0)
     unit = torch.finfo(dtype).eps
-    return FLOAT32_TOLERANCE + unit * frobenius_norm(wanted) / norm if norm else 0.0
+    allowed = FLOAT32_TOLERANCE + unit * frobenius_norm(wanted) / norm
+    return deviation_between(layer, found - base, change, allowed)
 
 
 def _written_tensors(

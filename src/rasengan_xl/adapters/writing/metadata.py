@@ -10,6 +10,7 @@ from typing import Any
 
 from rasengan_xl.adapters.consumers.targets import Target
 from rasengan_xl.adapters.decomposition import DECOMPOSITIONS_KEY, write_decompositions
+from rasengan_xl.adapters.files import FROM_PURE_NOISE
 from rasengan_xl.adapters.writing.source import Source
 from rasengan_xl.adapters.writing.tensors import Described
 from rasengan_xl.config.settings import RunSettings
@@ -27,6 +28,7 @@ _MADE_ANEW = (
     DECOMPOSITIONS_KEY,
 )
 """Entries that are true of a file's own form only."""
+_MERGED_FROM = "modelspec.merged_from"
 _ARCHITECTURE = "stable-diffusion-xl-v1-base"
 
 
@@ -47,6 +49,8 @@ def adapter_texts(
         "modelspec.architecture": f"{_ARCHITECTURE}/lora",
         HASH_KEY: "",  # filled in when all tensors are written
     }
+    if source.from_pure_noise:
+        texts |= FROM_PURE_NOISE
     if strength != 1:
         texts["rasengan.strength"] = f"{strength:g}"
     if target.consumer != "diffusers" and any(layer.decomposed for layer in described.values()):
@@ -58,10 +62,12 @@ def adapter_texts(
 def merged_texts(source: Source, strength: float) -> dict[str, str]:
     """Make the texts for a base model with the adapter in it."""
     kept = {name: text for name, text in _kept_texts(source).items() if not _is_of_lora(name)}
+    # What several adapters were combined to is told with their weights.
+    adapter = kept[_MERGED_FROM] if source.parts else source.title
     return {
         **kept,
         "modelspec.architecture": _ARCHITECTURE,
-        "modelspec.merged_from": f"{source.model.name}, {source.title} at strength {strength:g}",
+        _MERGED_FROM: f"{source.model.name}, {adapter} at strength {strength:g}",
         HASH_KEY: "",
     }
 

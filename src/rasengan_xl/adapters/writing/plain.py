@@ -12,6 +12,8 @@ from rasengan_xl.adapters.changes import (
     Decomposed,
     Dense,
     Difference,
+    Hadamard,
+    Kronecker,
     LowRank,
     Weight,
     weight_change,
@@ -96,7 +98,7 @@ def at_strength(change: Change, weight: Weight, strength: float) -> Change:
     if strength == 1:
         return change
     if not isinstance(change, Decomposed):
-        return _times(change, strength, weight)
+        return _times(change, strength)
     if change.axis != "output" or not isinstance(change.direction, LowRank):
         return Dense(change=strength * weight_change(change, weight))
     gain = change.gain(weight).flatten()
@@ -112,14 +114,19 @@ def _find_meaning(change: Decomposed, wanted: Wanted) -> Decomposition | None:
     return next((each for each in wanted.decompositions if each.axis == change.axis), None)
 
 
-def _times(change: Difference, strength: float, weight: Weight) -> Difference:
-    if isinstance(change, Dense):
-        return Dense(change=strength * change.change.float())
-    if isinstance(change, LowRank) or strength > 0:
-        sign = math.copysign(1, strength)
-        scaled = replace(change, alpha=change.alpha * abs(strength))
-        return replace(scaled, up=sign * scaled.up) if isinstance(scaled, LowRank) else scaled
-    return Dense(change=strength * weight_change(change, weight))
+def _times(change: Difference, strength: float) -> Difference:
+    match change:
+        case LowRank():
+            sign = math.copysign(1, strength)
+            return replace(change, up=sign * change.up, alpha=change.alpha * abs(strength))
+        case Hadamard():
+            left, right = change.first
+            return replace(change, first=(strength * left.float(), right))
+        case Kronecker():  # not by its alpha, which does not count if both factors are whole
+            left, *rest = change.first
+            return replace(change, first=(strength * left.float(), *rest))
+        case Dense():
+            return Dense(change=strength * change.change.float())
 
 
 def _rows_times(change: LowRank, factors: Float[Tensor, " out"]) -> LowRank:

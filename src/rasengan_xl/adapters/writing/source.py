@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from rasengan_xl.adapters.base import Base
 from rasengan_xl.adapters.contents import AdapterContents
 from rasengan_xl.adapters.files import begins_from_pure_noise
 from rasengan_xl.adapters.reading.any_form import read_adapter
-from rasengan_xl.adapters.verification.subject import Subject, find_subject
-from rasengan_xl.adapters.writing.conversion import Base
+from rasengan_xl.adapters.verification.subject import Subject, find_run, find_subject
 from rasengan_xl.errors import AdapterError
 from rasengan_xl.runs.folder import Kind, RunFolder, read_record
 from rasengan_xl.runs.records import DatasetFacts, RunSummary
@@ -114,9 +114,7 @@ def read_source(subject: Subject) -> Source:
     Raises:
         AdapterError: It does not fit the base.
     """
-    folder = RunFolder(subject.file.resolve().parent)
-    if not folder.is_begun:  # the best of a run lies one folder further in
-        folder = RunFolder(folder.path.parent)
+    folder = find_run(subject.file)
     known = subject.settings is not None
     return Source(
         subject=subject,

@@ -1,17 +1,20 @@
 import pytest
 from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from rasengan_xl.adapters.changes import LowRank, weight_change
 from rasengan_xl.adapters.consumers.targets import find_target
+from rasengan_xl.adapters.files import begins_from_pure_noise
 from rasengan_xl.adapters.low_rank import Limits, relative_distance
 from rasengan_xl.adapters.reading.any_form import read_adapter
 from rasengan_xl.adapters.writing.adapter_file import write_adapter
-from rasengan_xl.adapters.writing.combination import export_adapters
 from rasengan_xl.adapters.writing.conversion import ExportOptions
+from rasengan_xl.adapters.writing.several import export_adapters
 from rasengan_xl.config.requests import export_settings
 from rasengan_xl.errors import RecipeError
 from rasengan_xl.sdxl.model_folder import find_model
 from rasengan_xl.sdxl.stored_weights import StoredWeights
+from rasengan_xl.tensor_file import read_header
 
 from .random_contents import ATTENTION, TEXT, finish, random_contents
 
@@ -61,6 +64,15 @@ def test_loras_of_several_programs_become_one_exact_sum(files, mini_base, tmp_pa
         assert relative_distance(weight_change(change, mini_base.weight(layer)), wanted) < 1e-5
 
 
+def test_a_sum_begins_from_pure_noise_if_one_of_its_parts_does(files, tmp_path):
+    pure, out = tmp_path / "pure.safetensors", tmp_path / "sum.safetensors"
+    save_file(load_file(files[0]), pure, {"ss_zero_terminal_snr": "True"})
+    exported = export([files[0], pure], out, to="comfyui")
+    assert any("zero terminal SNR" in note for note in exported.notes)
+    assert begins_from_pure_noise(out)
+    assert not begins_from_pure_noise(files[0])
+
+
 @pytest.mark.parametrize("merge", ["linear", "svd", "ties", "dare"])
 def test_every_way_says_what_its_rank_leaves_out(files, tmp_path, merge):
     out = tmp_path / "one.safetensors"
@@ -71,7 +83,10 @@ def test_every_way_says_what_its_rank_leaves_out(files, tmp_path, merge):
 
 def test_a_sum_of_any_kind_goes_into_the_base_exactly(files, mini_base, tmp_path):
     export(files, tmp_path / "model", to="merged", dtype="fp32", weights=(1, 0.5))
-    merged = StoredWeights(find_model(str(tmp_path / "model")))
+    model = find_model(str(tmp_path / "model"))
+    told = read_header(StoredWeights(model).describe(f"{LAYERS[0]}.weight").file)
+    assert told["modelspec.merged_from"] == "mini, 1 x lora + 0.5 x dora at strength 1"
+    merged = StoredWeights(model)
     for layer in LAYERS:
         found = merged.read(f"{layer}.weight") - mini_base.weight(layer)
         wanted = wanted_of(files, mini_base, layer, (1, 0.5))

@@ -5,13 +5,13 @@ import pytest
 import torch
 
 from rasengan_xl.adapters.changes import Decomposed, LowRank, weight_change
-from rasengan_xl.adapters.combining import Combination, combine
+from rasengan_xl.adapters.combining.combine import Combination, combine
+from rasengan_xl.adapters.combining.lower import lower
 from rasengan_xl.adapters.low_rank import Limits, relative_distance
-from rasengan_xl.adapters.lowering import lower
 from rasengan_xl.adapters.writing.conversion import overall_residual
 from rasengan_xl.errors import AdapterError
 
-from .writing.random_contents import ATTENTION, CONVOLUTION, TEXT, finish, random_contents
+from ..writing.random_contents import ATTENTION, CONVOLUTION, TEXT, finish, random_contents
 
 FIRST, SECOND = ATTENTION[0], ATTENTION[3]
 LAYERS = (FIRST, CONVOLUTION)
@@ -75,6 +75,15 @@ def test_adapters_of_any_kind_and_of_some_layers_are_summed(of, mini_base):
         rtol=1e-4,
         atol=1e-6,
     )
+
+
+@pytest.mark.parametrize("kind", ["lora", "loha", "lokr", "dense", "dora", "dora-by-input"])
+@pytest.mark.parametrize("share", [0.5, -2.0])
+def test_a_layer_that_one_adapter_alone_changes_takes_its_weight(of, mini_base, kind, share):
+    parts = [of(kind, layers=(FIRST,)), of("lora", "b", layers=(SECOND,))]
+    combined = combine(parts, Combination(weights=(share, 1.0)), mini_base)
+    wanted = share * change_of(parts[0], mini_base, FIRST)
+    assert relative_distance(change_of(combined, mini_base, FIRST), wanted) < 1e-5
 
 
 def trimmed(change, density):

@@ -8,10 +8,10 @@ from typing import Any, Literal
 import torch
 from peft.utils import merge_utils
 
+from rasengan_xl.adapters.base import Base
 from rasengan_xl.adapters.changes import Change, Dense, LowRank, Weight, weight_change
 from rasengan_xl.adapters.contents import AdapterContents
 from rasengan_xl.adapters.low_rank import without_core
-from rasengan_xl.adapters.writing.conversion import Base
 from rasengan_xl.adapters.writing.plain import at_strength
 from rasengan_xl.errors import AdapterError
 from rasengan_xl.sdxl.draws import keyed_seed
@@ -95,6 +95,10 @@ class CombinedChanges(Mapping[str, Change]):
         with torch.random.fork_rng(devices=[]):  # PEFT draws from torch's global generator
             torch.manual_seed(keyed_seed(how.seed, "dare", layer))
             return Dense(change=_merge.dare_linear(changes, weights, how.density))
+
+    def __contains__(self, layer: object) -> bool:
+        """Tell whether a layer is changed, without combining its changes."""
+        return layer in self.parts
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.parts)

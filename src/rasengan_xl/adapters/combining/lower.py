@@ -3,8 +3,9 @@
 from collections.abc import Generator
 from dataclasses import dataclass, replace
 
+from rasengan_xl.adapters.base import Base
 from rasengan_xl.adapters.changes import Change, Decomposed, LowRank, weight_change
-from rasengan_xl.adapters.combining import CombinedChanges
+from rasengan_xl.adapters.combining.combine import CombinedChanges
 from rasengan_xl.adapters.contents import AdapterContents
 from rasengan_xl.adapters.low_rank import (
     Limits,
@@ -14,7 +15,7 @@ from rasengan_xl.adapters.low_rank import (
     shrink,
     without_core,
 )
-from rasengan_xl.adapters.writing.conversion import Approximated, Base
+from rasengan_xl.adapters.writing.conversion import Approximated
 from rasengan_xl.runs.records import StageProgress
 
 STAGE = "combine layers"

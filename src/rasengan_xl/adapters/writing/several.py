@@ -4,9 +4,9 @@ from collections.abc import Generator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from rasengan_xl.adapters.combining import Combination, combine
+from rasengan_xl.adapters.combining.combine import Combination, combine
+from rasengan_xl.adapters.combining.lower import lower
 from rasengan_xl.adapters.low_rank import Limits
-from rasengan_xl.adapters.lowering import lower
 from rasengan_xl.adapters.verification.subject import Subject, find_subject
 from rasengan_xl.adapters.writing.conversion import Approximated, overall_residual
 from rasengan_xl.adapters.writing.export import (

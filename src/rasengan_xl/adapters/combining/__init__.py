@@ -1,0 +1,1 @@
+"""Make one adapter of several."""
