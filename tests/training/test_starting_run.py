@@ -6,7 +6,7 @@ from safetensors.torch import load_file, save_file
 
 from rasengan_xl.adapters.attach import attach_adapter
 from rasengan_xl.adapters.files import save_adapter
-from rasengan_xl.config.settings import AdapterSettings
+from rasengan_xl.config.settings import AdapterSettings, LayerShape
 from rasengan_xl.errors import AdapterError, OutputError
 from rasengan_xl.runs.folder import RunFolder
 from rasengan_xl.runs.records import RunSummary, StageProgress, StepRecord, TableLosses
@@ -75,6 +75,24 @@ def test_a_run_begins_where_the_file_stands(settings, lora_file, tmp_path):
     kept = folder.read_settings().adapter
     assert (kept.rank, kept.alpha) == (3, 5)
     assert len(kept.start_digest) == 64
+
+
+@pytest.mark.parametrize("stabilized", [False, True])
+def test_what_starts_from_layers_of_several_ranks_is_verified_and_read_again(
+    settings, tmp_path, stabilized
+):
+    layer = "down_blocks.1.attentions.0.transformer_blocks.0.attn1.to_q"
+    other = LayerShape(layer=layer, rank=2, alpha=7)
+    shape = AdapterSettings(rank=3, layer_shapes=(other,), rank_stabilized=stabilized)
+    save_adapter(attach_adapter(build_tiny_unet(), shape, seed=1), tmp_path / "ranks.safetensors")
+    start = {"start_from": str(tmp_path / "ranks.safetensors")}
+    folder = RunFolder(tmp_path / "run")
+    once = {"steps": 1, "warmup_steps": 0}
+    list(run_training(settings(adapter=start, training=once), folder))
+    assert folder.is_finished
+    assert folder.read_settings().adapter.layer_shapes == (other,)
+    again = {"start_from": str(folder.path)}
+    list(run_training(settings(adapter=again, training=once), RunFolder(tmp_path / "again")))
 
 
 def test_a_run_that_starts_from_a_file_resumes_exactly_and_only_with_that_file(
