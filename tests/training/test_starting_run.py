@@ -111,7 +111,10 @@ def test_a_run_that_starts_from_a_file_resumes_exactly_and_only_with_that_file(
     again = settings(adapter={"start_from": str(moved)}, training=TWO_STEPS)
     other = load_file(lora_file)
     save_file({name: 2 * t for name, t in other.items()}, lora_file)
-    with pytest.raises(OutputError, match="adapter.start_digest was"):
+    with pytest.raises(
+        OutputError,
+        match=r"the adapter to start from \(SHA-256\) was \w{12}\.\.\., is \w{12}\.\.\.; cont",
+    ):
         list(run_training(chosen, broken, resume=True))
     assert [r.loss for r in steps_of(run_training(again, broken, resume=True))] == [
         expected[1].loss
@@ -152,6 +155,17 @@ def test_a_given_adapter_is_measured_with_its_text_encoders_and_not_trained(
     without_text = TableLosses.model_validate_json(other.table_losses_file.read_text())
     assert without_text.base == losses.base
     assert without_text.adapted != losses.adapted
+
+
+def test_a_given_adapter_of_text_encoders_alone_is_measured(given, loha_file, tmp_path):
+    text_alone = tmp_path / "text.safetensors"
+    tensors = load_file(loha_file)
+    save_file({n: t for n, t in tensors.items() if n.startswith("lora_te")}, text_alone)
+    start = given.adapter.model_copy(update={"start_from": str(text_alone)})
+    folder = RunFolder(tmp_path / "run")
+    list(run_training(given.model_copy(update={"adapter": start}), folder))
+    losses = TableLosses.model_validate_json(folder.table_losses_file.read_text())
+    assert losses.adapted != losses.base
 
 
 def test_a_given_lora_has_the_losses_that_its_own_run_found(settings, lora_file, tmp_path):

@@ -58,8 +58,8 @@ def attach_adapter(unet: UNet2DConditionModel, settings: AdapterSettings, seed: 
                 use_dora=settings.decompose,
                 use_rslora=settings.rank_stabilized,
                 target_modules=list(settings.targets),
-                # PEFT reads keys as regular expressions, of which a whole name matches itself alone;
-                # escaped, they would travel with the file, and no reader trusts those of others.
+                # PEFT reads keys as regular expressions; a whole name matches itself alone. Escaped
+                # ones would travel with the file, and our reader takes plain names only.
                 rank_pattern={s.layer: s.rank for s in settings.layer_shapes},
                 alpha_pattern={s.layer: s.alpha for s in settings.layer_shapes},
             )
