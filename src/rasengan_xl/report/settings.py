@@ -66,8 +66,6 @@ def write_setting(value: object) -> str:
             return "true" if value else "false"
         case float():
             return write_plain(value)
-        case [Mapping() as shape, *_] if "layer" in shape:
-            return _write_layer_shapes(cast("Sequence[Mapping[str, Any]]", value))
         case list() | tuple():
             return _write_list(cast("list[object]", value))
         case _:
@@ -75,7 +73,9 @@ def write_setting(value: object) -> str:
 
 
 def _write_list(values: Sequence[object]) -> str:
-    """Write a list; of one that starts from another adapter it may name hundreds of layers."""
+    """Write a list; of an arm that starts from another adapter it may name hundreds of layers."""
+    if values and isinstance(values[0], Mapping):
+        return _write_layer_shapes(cast("Sequence[Mapping[str, Any]]", values))
     written = [write_setting(each) for each in values[:MOST_LISTED]]
     if len(values) > MOST_LISTED:
         written.append(f"and {write_count(len(values) - MOST_LISTED)} more")
