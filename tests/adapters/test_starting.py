@@ -11,6 +11,7 @@ from rasengan_xl.adapters.inventory import count_trainable_parameters, predict_t
 from rasengan_xl.adapters.start_shape import given_shape, name_targets, trainable_shape
 from rasengan_xl.adapters.starting import begin_from
 from rasengan_xl.config.settings import AdapterSettings
+from rasengan_xl.errors import AdapterError
 from rasengan_xl.sdxl.compute import Compute
 from rasengan_xl.sdxl.quantization import quantize_linears
 
@@ -191,6 +192,14 @@ def test_what_fills_a_rank_up_changes_nothing_and_can_be_trained(shapes):
     down = adapter.parameters[f"{layer}.lora_A.default.weight"]
     assert torch.equal(up[:, 64:], torch.zeros(64, 6))
     assert bool((up.any(dim=0) | down.any(dim=1)).all())
+
+
+def test_an_adapter_that_lacks_layers_of_the_other_is_refused(shapes, tiny_unet):
+    settings = AdapterSettings(targets=LINEAR[:1])
+    adapter = attach_adapter(tiny_unet, settings, seed=1)
+    contents = contents_of({n: lora(shapes[n]) for n in LINEAR[:2]})
+    with pytest.raises(AdapterError, match=f"leave out {LINEAR[1]}, which their.safetensors"):
+        begin_from(adapter, contents, settings, seed=1)
 
 
 def test_what_fills_a_rank_up_does_not_depend_on_global_chance(shapes):

@@ -24,6 +24,7 @@ from rasengan_xl.adapters.start_shape import factors_of, unet_changes
 from rasengan_xl.adapters.verification.outcomes import plural
 from rasengan_xl.adapters.writing.plain import decompose, meant_as
 from rasengan_xl.config.settings import AdapterSettings
+from rasengan_xl.errors import AdapterError
 from rasengan_xl.sdxl.draws import keyed_generator
 
 
@@ -52,12 +53,25 @@ def begin_from(
 
     Returns:
         What the user must be told, one line each.
+
+    Raises:
+        AdapterError: The shape is another one, as where a recipe has another run's start_digest.
     """
+    _refuse_other_layers(adapter, contents)
     begun = {
         name: _begin_layer(adapter, name, change, settings, keyed_generator(seed, "fill up", name))
         for name, change in unet_changes(contents).items()
     }
     return (*_tell_start(contents, begun), *_tell_turned(begun), *_tell_rescaled(begun))
+
+
+def _refuse_other_layers(adapter: Adapter, contents: AdapterContents) -> None:
+    for name in unet_changes(contents):
+        if f"{name}.lora_A.default.weight" not in adapter.parameters:
+            raise AdapterError(
+                f"adapter.targets: leave out {name}, which {contents.source} changes; remove "
+                "adapter.start_digest from the recipe, and the file decides"
+            )
 
 
 def _begin_layer(
