@@ -11,6 +11,7 @@ from rasengan_xl.adapters.inventory import count_trainable_parameters, predict_t
 from rasengan_xl.adapters.start_shape import given_shape, name_targets, trainable_shape
 from rasengan_xl.adapters.starting import begin_from
 from rasengan_xl.config.settings import AdapterSettings
+from rasengan_xl.errors import AdapterError
 from rasengan_xl.sdxl.compute import Compute
 from rasengan_xl.sdxl.quantization import quantize_linears
 
@@ -75,7 +76,7 @@ def start(contents, settings=None, *, nf4=False):
         quantize_linears(unet, CPU)
     shaped = trainable_shape(contents, settings or AdapterSettings(rank=4, alpha=4), unet)
     adapter = attach_adapter(unet, shaped, seed=1)
-    return adapter, shaped, begin_from(adapter, contents, shaped)
+    return adapter, shaped, begin_from(adapter, contents, shaped, seed=1)
 
 
 def outputs_match(adapter, contents):
@@ -191,6 +192,28 @@ def test_what_fills_a_rank_up_changes_nothing_and_can_be_trained(shapes):
     down = adapter.parameters[f"{layer}.lora_A.default.weight"]
     assert torch.equal(up[:, 64:], torch.zeros(64, 6))
     assert bool((up.any(dim=0) | down.any(dim=1)).all())
+
+
+def test_an_adapter_that_lacks_layers_of_the_other_is_refused(shapes, tiny_unet):
+    settings = AdapterSettings(targets=LINEAR[:1])
+    adapter = attach_adapter(tiny_unet, settings, seed=1)
+    contents = contents_of({n: lora(shapes[n]) for n in LINEAR[:2]})
+    with pytest.raises(AdapterError, match=f"leave out {LINEAR[1]}, which their.safetensors"):
+        begin_from(adapter, contents, settings, seed=1)
+
+
+def test_what_fills_a_rank_up_does_not_depend_on_global_chance(shapes):
+    layer = LINEAR[0]
+    change = Dense(change=draw(shapes[layer][0], 1) @ draw(1, shapes[layer][1]))
+    drawn: list[torch.Tensor] = []
+    for _ in range(2):
+        unet = build_tiny_unet()
+        settings = AdapterSettings(rank=70, targets=(layer,))
+        adapter = attach_adapter(unet, settings, seed=1)
+        torch.rand(5)  # of another process, or of a run that went on elsewhere
+        begin_from(adapter, contents_of({layer: change}), settings, seed=1)
+        drawn.append(adapter.parameters[f"{layer}.lora_A.default.weight"].clone())
+    assert torch.equal(drawn[0][64:], drawn[1][64:])
 
 
 @pytest.mark.parametrize("kind", ["LoRA", "DoRA"])

@@ -8,6 +8,8 @@ from rasengan_xl.comparison.result import RESULT_FILE, Comparison
 from rasengan_xl.comparison.start_arms import settle_arms
 from rasengan_xl.errors import RecipeError
 from rasengan_xl.report.page import write_report
+from rasengan_xl.runs.verification import Check
+from rasengan_xl.training import run
 
 LAYER = "lora_unet_down_blocks_1_attentions_0_transformer_blocks_0_attn1_to_q"
 
@@ -36,7 +38,7 @@ def test_a_given_adapter_is_judged_beside_trained_ones(
     few = {"pictures": 2}
     settings = comparison({"ours": short, "theirs": given}, seeds=[0, 1], scoring=few)
     list(run_comparison(settings, folder.root, place=place))
-    result = Comparison.model_validate_json((folder.root / RESULT_FILE).read_text())
+    result = read(folder)
     ours, theirs = result.arms
     assert theirs.given == "loha.safetensors (LyCORIS): LoHa on 1 layer of unet, rank 2"
     assert ours.given is None
@@ -57,7 +59,8 @@ def test_a_given_adapter_is_judged_beside_trained_ones(
     assert (verdict.first, verdict.second, verdict.seeds) == ("ours", "theirs", 2)
     assert verdict.outcome != "not judged"
     assert result.equal_time is None
-    assert any(note.startswith("theirs: is given, not trained here") for note in result.notes)
+    told = next(note for note in result.notes if note.startswith("theirs: is given, not trained"))
+    assert "saw the held-out pictures is not known" in told
     assert {"ours", "theirs"} == set(result.pictures[0].arms)
     drawn = [folder.drawn(name).picture_file("shown", 0) for name in ("base", "theirs/seed-0")]
     assert drawn[0].read_bytes() != drawn[1].read_bytes()
@@ -70,6 +73,35 @@ def test_a_given_adapter_is_judged_beside_trained_ones(
     assert place.runs == []  # all is kept
     show_plan(Request(settings=settle_arms(settings), folder=folder.root, only=(), command=""))
     assert "not trained" in capsys.readouterr().out
+
+
+def test_an_arm_that_goes_on_from_an_adapter_is_told_of_and_fails_if_it_fails_verification(
+    comparison, folder, place, loha_file, monkeypatch
+):
+    start = {"adapter": {"start_from": str(loha_file)}, "training": {"steps": 2}}
+    few = {"pictures": 2}
+    settings = comparison({"on": start}, scoring=few)
+    verify = run.verify_run
+    fault = Check(name="saved", status="failed", detail="spoiled")
+
+    def find_fault(*of):
+        return verify(*of).model_copy(update={"passed": False, "checks": [fault]})
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run, "verify_run", find_fault)
+        list(run_comparison(settings, folder.root, place=place))
+    (failed,) = read(folder).arms[0].runs
+    assert (failed.status, failed.summary) == ("failed", None)
+    assert "failed its verification: saved: spoiled" in failed.reason
+
+    list(run_comparison(settings, folder.root, place=place))  # it is verified anew
+    result = read(folder)
+    assert [each.status for each in result.arms[0].runs] == ["finished"]
+    assert any(note.startswith("on: goes on from loha.safetensors") for note in result.notes)
+
+
+def read(folder):
+    return Comparison.model_validate_json((folder.root / RESULT_FILE).read_text())
 
 
 def test_the_settings_of_a_given_arm_are_its_files(comparison, given):

@@ -69,6 +69,9 @@ def test_an_adapter_that_was_given_is_not_said_to_be_trained():
     text = describe_comparison(build_comparison(build_arm("lora"), given))
     assert text.startswith("1 way of fine-tuning mini, 3 training seeds each, trained on")
     assert "from mini; beside 1 adapter not trained here; 64 more" in text
+    text = describe_comparison(build_comparison(given))
+    assert text.startswith("1 adapter for mini, not trained here, judged by 64 held-out pictures")
+    assert "fine-tuning" not in text
 
 
 def test_progress_counts_runs(rich_comparison):

@@ -237,6 +237,9 @@ def test_nearly_equal_costs_are_not_called_cheaper():
     same = memory.model_copy(update={"arms": dict.fromkeys(memory.arms, memory.arms["lora"])})
     cost = write_answer(compare(measures=[measures[0], same])).cost
     assert "in training memory all arms are within 1\N{NO-BREAK SPACE}% of each other" in cost
+    arms = [build_arm("lora"), build_arm("dora"), build_arm("theirs", given="their.safetensors")]
+    beside_given = write_answer(compare(arms=arms, measures=[measures[0], same])).cost
+    assert "all trained arms are within" in beside_given
 
 
 def test_arms_not_told_from_the_cheapest_are_named_with_it():

@@ -50,3 +50,11 @@ def test_shared_settings_are_those_that_all_arms_have_alike():
 )
 def test_a_value_is_written_as_in_a_recipe(value, text):
     assert write_setting(value) == text
+
+
+def test_long_lists_and_shapes_of_many_layers_take_one_line():
+    shapes = [{"layer": f"blocks.{i}", "rank": 4 + i, "alpha": 8.0} for i in range(56)]
+    assert write_setting(shapes) == "56 layers of another: rank 4 to 59, alpha 8"
+    assert write_setting([f"to_{i}" for i in range(20)]) == (
+        "to_0, to_1, to_2, to_3, to_4, to_5, to_6, to_7, and 12 more"
+    )

@@ -114,6 +114,17 @@ def test_every_figure_comes_from_the_records_with_its_n(run: RunFolder):
         assert figure in seen
 
 
+def test_a_run_that_goes_on_from_an_adapter_tells_other_ranks_and_what_is_not_known(
+    run: RunFolder, change_settings
+):
+    assert "goes on from" not in show(read_card(run)[1])
+    shapes = [{"layer": "conv_in", "rank": 9, "alpha": 9}]
+    change_settings(run, adapter={"start_from": "their.safetensors", "layer_shapes": shapes})
+    page = show(read_card(run)[1])
+    assert "alpha / rank = 3 / 2 = 1.5; 1 layer has its own" in page
+    assert "Whether the adapter that this run goes on from was trained on them is not known" in page
+
+
 def test_what_was_not_measured_is_left_out(run: RunFolder):
     bare = {"held_out_loss": None, "seconds_per_step": None, "joules_per_step": None}
     run.write_summary(SUMMARY.model_copy(update={**bare, "status": "interrupted"}))

@@ -6,7 +6,7 @@ from safetensors.torch import load_file, save_file
 
 from rasengan_xl.adapters.attach import attach_adapter
 from rasengan_xl.adapters.files import save_adapter
-from rasengan_xl.config.settings import AdapterSettings
+from rasengan_xl.config.settings import AdapterSettings, LayerShape
 from rasengan_xl.errors import AdapterError, OutputError
 from rasengan_xl.runs.folder import RunFolder
 from rasengan_xl.runs.records import RunSummary, StageProgress, StepRecord, TableLosses
@@ -77,6 +77,24 @@ def test_a_run_begins_where_the_file_stands(settings, lora_file, tmp_path):
     assert len(kept.start_digest) == 64
 
 
+@pytest.mark.parametrize("stabilized", [False, True])
+def test_what_starts_from_layers_of_several_ranks_is_verified_and_read_again(
+    settings, tmp_path, stabilized
+):
+    layer = "down_blocks.1.attentions.0.transformer_blocks.0.attn1.to_q"
+    other = LayerShape(layer=layer, rank=2, alpha=7)
+    shape = AdapterSettings(rank=3, layer_shapes=(other,), rank_stabilized=stabilized)
+    save_adapter(attach_adapter(build_tiny_unet(), shape, seed=1), tmp_path / "ranks.safetensors")
+    start = {"start_from": str(tmp_path / "ranks.safetensors")}
+    folder = RunFolder(tmp_path / "run")
+    once = {"steps": 1, "warmup_steps": 0}
+    list(run_training(settings(adapter=start, training=once), folder))
+    assert folder.is_finished
+    assert folder.read_settings().adapter.layer_shapes == (other,)
+    again = {"start_from": str(folder.path)}
+    list(run_training(settings(adapter=again, training=once), RunFolder(tmp_path / "again")))
+
+
 def test_a_run_that_starts_from_a_file_resumes_exactly_and_only_with_that_file(
     settings, lora_file, tmp_path
 ):
@@ -93,7 +111,10 @@ def test_a_run_that_starts_from_a_file_resumes_exactly_and_only_with_that_file(
     again = settings(adapter={"start_from": str(moved)}, training=TWO_STEPS)
     other = load_file(lora_file)
     save_file({name: 2 * t for name, t in other.items()}, lora_file)
-    with pytest.raises(OutputError, match="adapter.start_digest was"):
+    with pytest.raises(
+        OutputError,
+        match=r"the adapter to start from \(SHA-256\) was \w{12}\.\.\., is \w{12}\.\.\.; cont",
+    ):
         list(run_training(chosen, broken, resume=True))
     assert [r.loss for r in steps_of(run_training(again, broken, resume=True))] == [
         expected[1].loss
@@ -134,6 +155,17 @@ def test_a_given_adapter_is_measured_with_its_text_encoders_and_not_trained(
     without_text = TableLosses.model_validate_json(other.table_losses_file.read_text())
     assert without_text.base == losses.base
     assert without_text.adapted != losses.adapted
+
+
+def test_a_given_adapter_of_text_encoders_alone_is_measured(given, loha_file, tmp_path):
+    text_alone = tmp_path / "text.safetensors"
+    tensors = load_file(loha_file)
+    save_file({n: t for n, t in tensors.items() if n.startswith("lora_te")}, text_alone)
+    start = given.adapter.model_copy(update={"start_from": str(text_alone)})
+    folder = RunFolder(tmp_path / "run")
+    list(run_training(given.model_copy(update={"adapter": start}), folder))
+    losses = TableLosses.model_validate_json(folder.table_losses_file.read_text())
+    assert losses.adapted != losses.base
 
 
 def test_a_given_lora_has_the_losses_that_its_own_run_found(settings, lora_file, tmp_path):

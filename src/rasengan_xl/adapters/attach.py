@@ -1,6 +1,5 @@
 """Attach a trainable low-rank adapter to a frozen UNet: the one place that knows PEFT layers."""
 
-import re
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -59,9 +58,10 @@ def attach_adapter(unet: UNet2DConditionModel, settings: AdapterSettings, seed: 
                 use_dora=settings.decompose,
                 use_rslora=settings.rank_stabilized,
                 target_modules=list(settings.targets),
-                # PEFT reads its keys as regular expressions.
-                rank_pattern={re.escape(s.layer): s.rank for s in settings.layer_shapes},
-                alpha_pattern={re.escape(s.layer): s.alpha for s in settings.layer_shapes},
+                # PEFT reads keys as regular expressions; a whole name matches itself alone. Escaped
+                # ones would travel with the file, and our reader takes plain names only.
+                rank_pattern={s.layer: s.rank for s in settings.layer_shapes},
+                alpha_pattern={s.layer: s.alpha for s in settings.layer_shapes},
             )
         )
     named: dict[str, Parameter] = dict(unet.named_parameters())

@@ -25,7 +25,7 @@ def refuse_unmatched(
 
     Raises:
         RecipeError: Some are off; names all counts, and for each such arm the rank to choose.
-        AdapterError: A target matches no layer, or something other than a linear layer.
+        AdapterError: A target matches no layer, or one that cannot be adapted.
     """
     counts = {name: predict_trainable_parameters(unet, arm) for name, arm in arms.items()}
     first_name, wanted = next(iter(counts.items()))

@@ -71,6 +71,8 @@ def given_shape(
         weight = cast("Tensor", unet.get_submodule(name).weight)
         rank = change.rank or min(weight.flatten(1).shape)
         shapes[name] = (rank, change.scale * rank)
+    if not shapes:  # it changes text encoders alone, whose shapes settings do not tell
+        return settings
     return _describe(shapes, settings, unet).model_copy(
         update={"rank_stabilized": False, "decompose": contents.is_decomposed}
     )

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import torch
 from peft.utils.integrations import dequantize_module_weight
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 
 from rasengan_xl.adapters.attach import Adapter
 from rasengan_xl.adapters.changes import (
@@ -24,6 +24,8 @@ from rasengan_xl.adapters.start_shape import factors_of, unet_changes
 from rasengan_xl.adapters.verification.outcomes import plural
 from rasengan_xl.adapters.writing.plain import decompose, meant_as
 from rasengan_xl.config.settings import AdapterSettings
+from rasengan_xl.errors import AdapterError
+from rasengan_xl.sdxl.draws import keyed_generator
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +41,7 @@ class _Begun:
 
 @torch.no_grad()
 def begin_from(
-    adapter: Adapter, contents: AdapterContents, settings: AdapterSettings
+    adapter: Adapter, contents: AdapterContents, settings: AdapterSettings, seed: int
 ) -> tuple[str, ...]:
     """Give a fresh adapter on a UNet the weights of another one.
 
@@ -47,24 +49,40 @@ def begin_from(
         adapter: Of the shape that `trainable_shape` found.
         contents: The other one.
         settings: Of that shape.
+        seed: Determines what a rank is filled up with, where a change has less.
 
     Returns:
         What the user must be told, one line each.
+
+    Raises:
+        AdapterError: The shape is another one, as where a recipe has another run's start_digest.
     """
+    _refuse_other_layers(adapter, contents)
     begun = {
-        name: _begin_layer(adapter, name, change, settings)
+        name: _begin_layer(adapter, name, change, settings, keyed_generator(seed, "fill up", name))
         for name, change in unet_changes(contents).items()
     }
     return (*_tell_start(contents, begun), *_tell_turned(begun), *_tell_rescaled(begun))
 
 
-def _begin_layer(adapter: Adapter, name: str, change: Change, settings: AdapterSettings) -> _Begun:
+def _refuse_other_layers(adapter: Adapter, contents: AdapterContents) -> None:
+    for name in unet_changes(contents):
+        if f"{name}.lora_A.default.weight" not in adapter.parameters:
+            raise AdapterError(
+                f"adapter.targets: leave out {name}, which {contents.source} changes; remove "
+                "adapter.start_digest from the recipe, and the file decides"
+            )
+
+
+def _begin_layer(
+    adapter: Adapter, name: str, change: Change, settings: AdapterSettings, chance: Generator
+) -> _Begun:
     weight = _base_weight(adapter.unet.get_submodule(name))
     rank = settings.rank_of(name)
     factors, begun = factors_of(change, decompose=settings.decompose), _Begun()
     if factors is None or factors.rank != rank:
         whole = weight_change(change, weight)
-        factors = _filled_up(nearest_low_rank(whole, Limits(rank=rank)), rank)
+        factors = _filled_up(nearest_low_rank(whole, Limits(rank=rank)), rank, chance)
         lost = whole - factors.difference(whole.shape, whole.device)
         norms = [frobenius_norm(each) for each in (lost, whole)]
         begun = _Begun(lost=norms[0], whole=norms[1], is_turned=True)
@@ -80,7 +98,7 @@ def _begin_layer(adapter: Adapter, name: str, change: Change, settings: AdapterS
     return begun if is_own else _Begun(is_rescaled=True)
 
 
-def _filled_up(factors: LowRank, rank: int) -> LowRank:
+def _filled_up(factors: LowRank, rank: int, chance: Generator) -> LowRank:
     """Fill factors up to a rank, where a change has less, with zeros that training can fill.
 
     Only the upper ones are zero: were both, neither would ever have a gradient.
@@ -89,10 +107,10 @@ def _filled_up(factors: LowRank, rank: int) -> LowRank:
     if not lacking:
         return factors
     down, up = factors.down, factors.up
-    fresh = down.new_empty(lacking, *down.shape[1:])
-    nn.init.kaiming_uniform_(fresh, a=math.sqrt(5))  # as PEFT does
+    fresh = torch.empty(lacking, *down.shape[1:])  # drawn on the CPU, alike for every device
+    nn.init.kaiming_uniform_(fresh, a=math.sqrt(5), generator=chance)  # as PEFT does
     return LowRank(
-        down=torch.cat([down, fresh]),
+        down=torch.cat([down, fresh.to(down)]),
         up=torch.cat([up, up.new_zeros(up.shape[0], lacking, *up.shape[2:])], dim=1),
         alpha=factors.scale * rank,
     )

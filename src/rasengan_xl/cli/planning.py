@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
 from rich.table import Table
 
@@ -14,6 +13,7 @@ from rasengan_xl.comparison.plan import PlannedRun, plan_runs
 from rasengan_xl.comparison.sweep import Trial, choose_rates, list_trials, settle_rates
 from rasengan_xl.config.comparison import differences
 from rasengan_xl.config.comparison_settings import ComparisonSettings
+from rasengan_xl.report.settings import write_setting
 from rasengan_xl.trackers.opening import TrackerKind
 
 
@@ -40,7 +40,7 @@ def show_differences(settings: ComparisonSettings) -> None:
     for arm in settings.arms:
         table.add_column(arm)
     for key in next(iter(differing.values())):
-        table.add_row(key, *(_short(differing[arm][key]) for arm in settings.arms))
+        table.add_row(key, *(write_setting(differing[arm][key]) for arm in settings.arms))
     console.print(table)
 
 
@@ -120,9 +120,3 @@ def _describe_memory(run: PlannedRun) -> str:
     if run.known is None or run.known.peak_memory_gib is None:
         return "not known yet"
     return f"{run.known.peak_memory_gib:.2f} GiB ({run.known.device_name})"
-
-
-def _short(value: object) -> str:
-    if isinstance(value, list):
-        return ", ".join(map(str, cast("list[object]", value)))
-    return str(value)

@@ -90,7 +90,7 @@ def _conclude(
         "nearest": _list_nearest(evidence, folder),
         "encoders": evidence.reference.encoders if evidence.reference else [],
         "memory": [*result.memory, *_drawing_memory(evidence)],
-        "notes": [*result.notes, *tell_left_out(evidence)],
+        "notes": [*result.notes, *tell_left_out(evidence, settings.arms)],
     }
     return result.model_copy(update=found)
 

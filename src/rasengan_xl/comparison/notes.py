@@ -1,15 +1,18 @@
 """What a comparison could not say, and why: nothing is left out silently."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 from rasengan_xl.comparison.evidence import Evidence
+from rasengan_xl.config.settings import RunSettings
 from rasengan_xl.evaluation.frechet import frechet_refusal
 from rasengan_xl.evaluation.resampling import SMALLEST_SET
 
 
-def tell_left_out(evidence: Evidence) -> Iterator[str]:
+def tell_left_out(evidence: Evidence, arms: Mapping[str, RunSettings]) -> Iterator[str]:
     """Say in one line each what is not measured, or not judged."""
     yield from _tell_given(evidence)
+    yield from _tell_started(arms)
     yield from _tell_encoders(evidence)
     yield from _tell_distances(evidence)
     devices = sorted({s.machine.device_name for s in evidence.subjects if s.machine})
@@ -25,7 +28,19 @@ def _tell_given(evidence: Evidence) -> Iterator[str]:
             yield (
                 f"{arm}: is given, not trained here: it has no costs of training, no trace hash "
                 "and no place in equal wall-clock; being the same for every seed, it is judged as "
-                "this one adapter, by its spread over pictures, not as the method that made it"
+                "this one adapter, by its spread over pictures, not as the method that made it; "
+                "whether its training saw the held-out pictures is not known here"
+            )
+
+
+def _tell_started(arms: Mapping[str, RunSettings]) -> Iterator[str]:
+    """Say what the figures of an arm that goes on from another adapter leave out."""
+    for arm, settings in arms.items():
+        if settings.adapter.start_from is not None and not settings.is_given:
+            yield (
+                f"{arm}: goes on from {Path(settings.adapter.start_from).name}: what that one's "
+                "training cost is not counted, and whether it saw the held-out pictures is not "
+                "known here"
             )
 
 

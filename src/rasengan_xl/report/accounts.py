@@ -8,6 +8,7 @@ from rasengan_xl.comparison.result import Comparison
 from rasengan_xl.report.numbers import write_count, write_counted
 from rasengan_xl.report.reading import has_own_losses
 from rasengan_xl.report.sameness import find_broken_seeds
+from rasengan_xl.runs.records import DatasetFacts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,24 +96,39 @@ def describe_progress(comparison: Comparison) -> str:
 def describe_comparison(comparison: Comparison) -> str:
     """Say in one sentence what was compared, on what."""
     given = sum(arm.given is not None for arm in comparison.arms)
+    if given == len(comparison.arms):
+        return _describe_given(comparison, given)
     trained = write_counted(len(comparison.arms) - given, "way")
     ways = f"{trained} of fine-tuning {comparison.base_model}"
     seeds = write_counted(len(comparison.seeds), "training seed")
     data = comparison.dataset
     if data is None:
         return f"{ways}, {seeds} each; none came far enough to say on which pictures."
-    measured = _count_measured(comparison)
-    part = (
-        f"; the loss is over {write_count(int(measured))} of them"
-        if measured < data.held_out
-        else ""
-    )
     beside = f"; beside {write_counted(given, 'adapter')} not trained here" if given else ""
     return (
         f"{ways}, {seeds} each, trained on the same {write_counted(data.train, 'picture')} from "
         f"{data.source}{beside}; {write_count(data.held_out)} more were held out to judge them by"
-        f"{part}."
+        f"{_describe_part(comparison, data)}."
     )
+
+
+def _describe_given(comparison: Comparison, given: int) -> str:
+    adapters = f"{write_counted(given, 'adapter')} for {comparison.base_model}, not trained here"
+    data = comparison.dataset
+    if data is None:
+        return f"{adapters}; none came far enough to say on which pictures it was judged."
+    return (
+        f"{adapters}, judged by {write_counted(data.held_out, 'held-out picture')} from "
+        f"{data.source}{_describe_part(comparison, data)}."
+    )
+
+
+def _describe_part(comparison: Comparison, data: DatasetFacts) -> str:
+    """Say over how many held-out pictures the loss is, if not over all."""
+    measured = _count_measured(comparison)
+    if measured >= data.held_out:
+        return ""
+    return f"; the loss is over {write_count(int(measured))} of them"
 
 
 def _count_measured(comparison: Comparison) -> float:

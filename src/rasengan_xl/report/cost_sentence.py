@@ -39,9 +39,10 @@ def _describe(comparison: Comparison, cost: Measure, *, is_time: bool) -> str:
     cheapest = [name for name in by_value if name in tied or _is_alike(cost.arms[name], least)]
     thing = "training time" if is_time else _name_memory(comparison)
     if len(cheapest) == len(by_value):
+        arm = "trained arm" if any(each.given is not None for each in comparison.arms) else "arm"
         if _is_alike(most, least):
-            return f"in {thing} all arms are within 1\N{NO-BREAK SPACE}% of each other"
-        return f"in {thing} no arm could be told from the one that takes the least"
+            return f"in {thing} all {arm}s are within 1\N{NO-BREAK SPACE}% of each other"
+        return f"in {thing} no {arm} could be told from the one that takes the least"
     named = [name for name in cost.arms if name in cheapest]
     few = _write_range([cost.arms[name] for name in cheapest], cost)
     times = write_times(most.value / least.value)

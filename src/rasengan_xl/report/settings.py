@@ -5,7 +5,10 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from rasengan_xl.comparison.result import ArmResult
-from rasengan_xl.report.numbers import MISSING, write_plain
+from rasengan_xl.report.numbers import MISSING, write_count, write_counted, write_plain
+
+MOST_LISTED = 8
+"""Values of a setting that is a list."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +67,29 @@ def write_setting(value: object) -> str:
         case float():
             return write_plain(value)
         case list() | tuple():
-            return ", ".join(write_setting(item) for item in cast("list[object]", value)) or "none"
+            return _write_list(cast("list[object]", value))
         case _:
             return str(value)
+
+
+def _write_list(values: Sequence[object]) -> str:
+    """Write a list; of an arm that starts from another adapter it may name hundreds of layers."""
+    if values and isinstance(values[0], Mapping):
+        return _write_layer_shapes(cast("Sequence[Mapping[str, Any]]", values))
+    written = [write_setting(each) for each in values[:MOST_LISTED]]
+    if len(values) > MOST_LISTED:
+        written.append(f"and {write_count(len(values) - MOST_LISTED)} more")
+    return ", ".join(written) or "none"
+
+
+def _write_layer_shapes(shapes: Sequence[Mapping[str, Any]]) -> str:
+    """Say between what the ranks and alphas of single layers are; settings.json has each."""
+    spans = (
+        f"{key} {_write_span([float(shape[key]) for shape in shapes])}" for key in ("rank", "alpha")
+    )
+    return f"{write_counted(len(shapes), 'layer')} of another: {', '.join(spans)}"
+
+
+def _write_span(values: Sequence[float]) -> str:
+    least, most = write_plain(min(values)), write_plain(max(values))
+    return least if least == most else f"{least} to {most}"

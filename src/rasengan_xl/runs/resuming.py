@@ -18,6 +18,8 @@ HARMLESS = (
 )
 """What changes neither what a run is shown nor what it makes of it."""
 
+START = "adapter.start_digest"
+
 CUT_OF_A_STEP = ("training.batch_size", "training.accumulation")
 """How a step's pictures are cut into forward passes: harmless while there are as many."""
 
@@ -47,6 +49,8 @@ def explain_changes(
     # Each process drops inputs of the adapter by its own draw, in the order of its forward passes.
     may_cut = batch == begun_batch and now.adapter.dropout == 0
     allowed = {*HARMLESS, *(CUT_OF_A_STEP if may_cut else ())}
+    if START in old:
+        return _explain_start(old[START], new[START])
     changes = [f"{k} was {_show(old[k])}, is {_show(new[k])}" for k in old if k not in allowed]
     if batch != begun_batch and not set(CUT_OF_A_STEP) & set(old):
         changes.append(
@@ -55,6 +59,12 @@ def explain_changes(
             f"{processes} processes)"
         )
     return "; ".join(changes) or None
+
+
+def _explain_start(begun: str | None, now: str | None) -> str:
+    """Name the change of the adapter that a run starts from, which decides the shape as well."""
+    was, is_now = (f"{each[:12]}..." if each else "none" for each in (begun, now))
+    return f"the adapter to start from (SHA-256) was {was}, is {is_now}"
 
 
 def _show(value: Any) -> str:

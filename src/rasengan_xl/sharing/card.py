@@ -24,6 +24,7 @@ from rasengan_xl.sharing.tables import (
     list_settings,
     method_name,
     scale_in_words,
+    tell_exceptions,
 )
 from rasengan_xl.sources.embedded import EMBEDDED
 from rasengan_xl.whole_file import write_whole
@@ -124,7 +125,8 @@ def _describe_adapter(folder: RunFolder, origins: Origins) -> dict[str, object]:
         "unfinished": summary.steps if summary.status != "finished" else 0,
         "in_nf4": adapter.base_precision == "nf4",
         "rank": adapter.rank,
-        "alpha": f"{adapter.alpha:g}",
+        "alpha": f"{adapter.alpha:g}{tell_exceptions(adapter)}",
+        "goes_on": adapter.start_from is not None,
         "scale": scale_in_words(adapter),
         "targets": ", ".join(adapter.targets),
         "trainable": f"{summary.trainable_parameters:,}",
@@ -158,7 +160,7 @@ def _tell_method(adapter: AdapterSettings) -> Markdown:
     in_nf4 = adapter.base_precision == "nf4"
     stored = "stored in 4-bit NF4 (QLoRA, arXiv:2305.14314)" if in_nf4 else "in its own precision"
     told = [
-        "A low-rank update BA (LoRA, arXiv:2106.09685) of the UNet's linear layers named below,",
+        "A low-rank update BA (LoRA, arXiv:2106.09685) of the UNet's layers named below,",
         f"trained in fp32 over a frozen base {stored}.",
     ]
     if adapter.decompose:

@@ -28,9 +28,17 @@ def method_name(settings: AdapterSettings) -> str:
 def scale_in_words(settings: AdapterSettings) -> str:
     """Say by what the update BA is multiplied."""
     rank, alpha = settings.rank, f"{settings.alpha:g}"
+    others = tell_exceptions(settings)
     if settings.rank_stabilized:
-        return f"alpha / sqrt(rank) = {alpha} / sqrt({rank}) = {settings.alpha / rank**0.5:.4g}"
-    return f"alpha / rank = {alpha} / {rank} = {settings.alpha / rank:.4g}"
+        scale = settings.alpha / rank**0.5
+        return f"alpha / sqrt(rank) = {alpha} / sqrt({rank}) = {scale:.4g}{others}"
+    return f"alpha / rank = {alpha} / {rank} = {settings.alpha / rank:.4g}{others}"
+
+
+def tell_exceptions(settings: AdapterSettings) -> str:
+    """Say how many layers have another rank or alpha; nothing if none has."""
+    count = len(settings.layer_shapes)
+    return f"; {count:,} layer{' has its' if count == 1 else 's have their'} own" if count else ""
 
 
 def list_settings(settings: RunSettings, origins: Origins, machine: Machine) -> Iterator[Row]:

@@ -116,7 +116,7 @@ def _start(adapter: Adapter, settings: RunSettings, model: ModelFolder) -> tuple
     if settings.adapter.start_from is None:
         return ()
     contents, _ = read_start(settings, model)
-    return begin_from(adapter, contents, settings.adapter)
+    return begin_from(adapter, contents, settings.adapter, settings.seed)
 
 
 def _new_state(
