@@ -95,6 +95,23 @@ def test_a_checkpoint_is_drawn_with_by_its_own_name(lora_run, tmp_path):
     assert [each.subject for each in drawn.pictures] == ["base", "my-lora-step-000001"]
 
 
+@pytest.mark.parametrize("method", ["lora", "dora"])
+def test_checkpoints_of_a_run_without_an_adapter_yet_are_drawn_all_the_same(
+    method, request, tmp_path
+):
+    run = request.getfixturevalue(f"{method}_run")
+    broken_off = RunFolder(tmp_path / "run")
+    shutil.copytree(run.path, broken_off.path)
+    broken_off.adapter_file.unlink()
+    changes = {"prompts": PROMPTS[:1], "checkpoints": True}
+    whole = by_subject(generate([run.path], tmp_path / "one", **changes))
+    pictures = by_subject(generate([broken_off.path], tmp_path / "two", **changes))
+    assert pictures.keys() == whole.keys()
+    assert all(np.array_equal(pictures[name], whole[name]) for name in whole)
+    with pytest.raises(AdapterError, match="--checkpoints"):
+        generate([broken_off.path], tmp_path / "three", prompts=PROMPTS[:1])
+
+
 def test_an_average_over_steps_is_what_a_checkpoint_gives_out(lora_run, tiny_model, tmp_path):
     adapter = random_adapter(tiny_model, decompose=False, seed=3)
     state = training_state(adapter, ema_decay=0.5)

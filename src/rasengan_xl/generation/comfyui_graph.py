@@ -67,8 +67,9 @@ def write_graph(facts: PictureFacts) -> Graph | None:
 
 
 def _steps_taken(facts: PictureFacts) -> int:
-    """Count the steps that were taken: from a picture, ComfyUI takes all it is told, diffusers and
-    A1111 only the share that is drawn anew.
+    """Count the steps that were taken.
+
+    From a picture, ComfyUI takes all it is told, diffusers and A1111 only the share drawn anew.
     """
     if facts.denoise is None:
         return facts.sampler_steps
