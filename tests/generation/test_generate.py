@@ -11,7 +11,8 @@ from PIL import Image
 from rasengan_xl.adapters.files import file_key, save_adapter
 from rasengan_xl.cli.console import follow
 from rasengan_xl.config.requests import drawing_settings
-from rasengan_xl.errors import AdapterError, OutputError, RecipeError
+from rasengan_xl.errors import AdapterError, ModelError, OutputError, RecipeError
+from rasengan_xl.generation import easel
 from rasengan_xl.generation.checkpoint_adapters import adapter_of_checkpoint
 from rasengan_xl.generation.generate import Wanted, generate_pictures
 from rasengan_xl.generation.prompts import as_lines
@@ -220,6 +221,22 @@ def test_an_aspect_is_the_nearest_size_that_the_run_was_trained_at(lora_run, tmp
     height, width, _ = pixels(drawn.pictures[0].file).shape
     assert (width, height) == (40, 24)
     assert drawn.sheets == []
+
+
+def test_a_sampler_that_cannot_is_refused_before_anything_is_loaded_or_drawn(
+    lora_run, tmp_path, monkeypatch
+):
+    copied, out = RunFolder(tmp_path / "run"), tmp_path / "out"
+    shutil.copytree(lora_run.path, copied.path)
+    settings = json.loads(copied.settings_file.read_text())
+    settings["objective"]["zero_terminal_snr"] = True
+    copied.settings_file.write_text(json.dumps(settings))
+    monkeypatch.setattr(easel, "load_pipeline", lambda *_: pytest.fail("was loaded"))
+    with pytest.raises(ModelError, match="cannot draw with zero terminal SNR"):
+        generate([copied.path], out, scheduler="heun")
+    with pytest.raises(RecipeError, match="LCMScheduler cannot take steps = 100"):
+        generate([lora_run.path], out, scheduler="lcm", sampler_steps=100)
+    assert not out.exists()
 
 
 def test_mistakes_are_one_line_and_nothing_is_written(lora_run, tmp_path):
