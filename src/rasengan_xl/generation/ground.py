@@ -37,7 +37,7 @@ def find_ground(adapter: Path, base_model: str | None) -> Ground:
     """
     folder = find_run(adapter)
     known = folder.read_settings() if folder else None
-    if not adapter.exists():
+    if known is None and not adapter.exists():
         raise AdapterError(f"{adapter}: no such file or folder; name a run or an adapter's file")
     if known is None and base_model is None:
         raise AdapterError(
