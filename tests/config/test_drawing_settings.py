@@ -43,3 +43,9 @@ def test_a_wrong_value_is_one_line_with_the_key_and_the_value(values, expected):
     with pytest.raises(RecipeError, match=f"generate: .*{expected}") as mistake:
         drawing_settings(**values)
     assert "\n" not in str(mistake.value)
+
+
+def test_a_wrong_seed_is_one_fault_not_two():
+    with pytest.raises(RecipeError, match="seeds.0 = 'abc'") as caught:
+        drawing_settings(seeds=("abc",))
+    assert ";" not in str(caught.value)

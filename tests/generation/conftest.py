@@ -47,7 +47,12 @@ def make_run(folder: RunFolder, tiny_model: Path, picture_folder: Path, *, decom
     """Write what a run of two checkpoints leaves, without training."""
     table = {"source": str(picture_folder), "resolution": 32, "held_out_minimum": 3}
     settings = validate_run(
-        {"base_model": str(tiny_model), "dataset": {**table, "bucket_multiple": 8}}, "test"
+        {
+            "base_model": str(tiny_model),
+            "dataset": {**table, "bucket_multiple": 8},
+            "adapter": {"rank": 2, "alpha": 4, "decompose": decompose},
+        },
+        "test",
     )
     folder.start(settings)
     adapter = random_adapter(tiny_model, decompose=decompose, seed=seed)

@@ -64,7 +64,8 @@ def test_a_picture_to_start_from_is_loaded_and_encoded():
     graph = write_graph(facts(denoise=0.4, from_picture="photo.png", guidance_rescale=0.5))
     check_links(graph)
     (sampler,) = by_kind(graph, "KSampler")
-    assert sampler["denoise"] == 0.4
+    # ComfyUI takes as many steps as it is told, and spaces them as if there were steps / denoise.
+    assert (sampler["denoise"], sampler["steps"]) == (0.4, 12)
     assert graph[sampler["latent_image"][0]]["class_type"] == "VAEEncode"
     assert by_kind(graph, "LoadImage") == [{"image": "photo.png"}]
     assert graph[sampler["model"][0]]["inputs"]["multiplier"] == 0.5

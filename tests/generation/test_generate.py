@@ -13,7 +13,8 @@ from rasengan_xl.adapters.writing.several import export_adapters
 from rasengan_xl.cli.console import follow
 from rasengan_xl.config.recipe import validate_run
 from rasengan_xl.config.requests import drawing_settings, export_settings
-from rasengan_xl.errors import AdapterError, OutputError, RecipeError
+from rasengan_xl.errors import AdapterError, ModelError, OutputError, RecipeError
+from rasengan_xl.generation import easel
 from rasengan_xl.generation.checkpoint_adapters import adapter_of_checkpoint
 from rasengan_xl.generation.generate import Wanted, generate_pictures
 from rasengan_xl.generation.prompts import as_lines
@@ -126,6 +127,23 @@ def test_a_checkpoint_is_drawn_with_by_its_own_name(lora_run, tmp_path):
     assert [each.subject for each in drawn.pictures] == ["base", "my-lora-step-000001"]
 
 
+@pytest.mark.parametrize("method", ["lora", "dora"])
+def test_checkpoints_of_a_run_without_an_adapter_yet_are_drawn_all_the_same(
+    method, request, tmp_path
+):
+    run = request.getfixturevalue(f"{method}_run")
+    broken_off = RunFolder(tmp_path / "run")
+    shutil.copytree(run.path, broken_off.path)
+    broken_off.adapter_file.unlink()
+    changes = {"prompts": PROMPTS[:1], "checkpoints": True}
+    whole = by_subject(generate([run.path], tmp_path / "one", **changes))
+    pictures = by_subject(generate([broken_off.path], tmp_path / "two", **changes))
+    assert pictures.keys() == whole.keys()
+    assert all(np.array_equal(pictures[name], whole[name]) for name in whole)
+    with pytest.raises(AdapterError, match="--checkpoints"):
+        generate([broken_off.path], tmp_path / "three", prompts=PROMPTS[:1])
+
+
 def test_an_average_over_steps_is_what_a_checkpoint_gives_out(lora_run, tiny_model, tmp_path):
     adapter = random_adapter(tiny_model, decompose=False, seed=3)
     state = training_state(adapter, ema_decay=0.5)
@@ -234,6 +252,22 @@ def test_an_aspect_is_the_nearest_size_that_the_run_was_trained_at(lora_run, tmp
     height, width, _ = pixels(drawn.pictures[0].file).shape
     assert (width, height) == (40, 24)
     assert drawn.sheets == []
+
+
+def test_a_sampler_that_cannot_is_refused_before_anything_is_loaded_or_drawn(
+    lora_run, tmp_path, monkeypatch
+):
+    copied, out = RunFolder(tmp_path / "run"), tmp_path / "out"
+    shutil.copytree(lora_run.path, copied.path)
+    settings = json.loads(copied.settings_file.read_text())
+    settings["objective"]["zero_terminal_snr"] = True
+    copied.settings_file.write_text(json.dumps(settings))
+    monkeypatch.setattr(easel, "load_pipeline", lambda *_: pytest.fail("was loaded"))
+    with pytest.raises(ModelError, match="cannot draw with zero terminal SNR"):
+        generate([copied.path], out, scheduler="heun")
+    with pytest.raises(RecipeError, match="LCMScheduler cannot take steps = 100"):
+        generate([lora_run.path], out, scheduler="lcm", sampler_steps=100)
+    assert not out.exists()
 
 
 def test_mistakes_are_one_line_and_nothing_is_written(lora_run, tmp_path):

@@ -36,3 +36,9 @@ def test_no_adapter_needs_a_base():
     with pytest.raises(AdapterError, match="--base"):
         find_common_ground([], None)
     assert find_common_ground([], "mini")[0].base_model == "mini"
+
+
+@pytest.mark.parametrize("base", [None, "mini"])
+def test_what_is_not_there_is_said_not_to_be_there(base, tmp_path):
+    with pytest.raises(AdapterError, match="no such file or folder"):
+        find_common_ground([tmp_path / "runs" / "mien"], base)

@@ -32,6 +32,26 @@ def test_every_sampler_draws_alike_alone_and_in_a_batch(pipeline, name):
     assert np.abs(second - np.asarray(alone).astype(int)).max() <= 1
 
 
+def test_ddim_takes_the_very_steps_of_euler_though_latents_exceed_one(pipeline):
+    own = pipeline.scheduler
+    requests, drawn = [Request("a ninja", 1)], {}
+    try:
+        for name in ("euler", "ddim"):
+            scheduler = EulerDiscreteScheduler(
+                beta_start=0.00085,
+                beta_end=0.012,
+                beta_schedule="scaled_linear",
+                timestep_spacing="leading",
+                steps_offset=1,
+            )
+            pipeline.scheduler = build_scheduler(scheduler, name)
+            (picture,) = draw_pictures(pipeline, requests, DRAWING)
+            drawn[name] = np.asarray(picture).astype(int)
+    finally:
+        pipeline.scheduler = own
+    assert np.abs(drawn["ddim"] - drawn["euler"]).max() <= 2
+
+
 def test_samplers_are_found_by_the_names_of_a1111_and_comfyui():
     for asked, name in {
         "DPM++ 2M Karras": "dpm++2m-karras",

@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -61,6 +63,30 @@ def test_what_one_subject_drew_is_prompts_by_seeds_with_holes(tmp_path):
         Image.open(sheet).text["rasengan"]
         == '{"columns": ["seed 1", "seed 2"], "rows": ["a", "b"]}'
     )
+
+
+def test_prompts_that_have_each_their_own_seed_are_a_column(tmp_path):
+    requests = [Request(prompt, seed) for seed, prompt in enumerate("abc")]
+    (sheet,) = compose_sheets(drawn(tmp_path, ["base"], requests), tmp_path)
+    assert (
+        Image.open(sheet).text["rasengan"]
+        == '{"columns": ["base"], "rows": ["[0] a", "[1] b", "[2] c"]}'
+    )
+
+
+def test_what_was_asked_for_twice_is_shown_twice(tmp_path):
+    requests = [Request("a", 1), Request("a", 1), Request("a", 2)]
+    (sheet,) = compose_sheets(drawn(tmp_path, ["base"], requests), tmp_path)
+    assert json.loads(Image.open(sheet).text["rasengan"])["rows"] == ["[1] a", "[1] a", "[2] a"]
+
+
+def test_sheets_have_room_for_the_largest_picture(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(sheets, "rows_of_a_sheet", lambda size: asked.append(size) or 32)
+    pictures = drawn(tmp_path, ["base"], [Request("a", 1), Request("b", 1)])
+    Image.new("RGB", (48, 200)).save(pictures[1].file)
+    compose_sheets(pictures, tmp_path)
+    assert asked == [(64, 200)]
 
 
 def test_one_picture_needs_no_sheet_and_many_need_several(tmp_path, monkeypatch):

@@ -50,20 +50,7 @@ def attach_adapter(unet: UNet2DConditionModel, settings: AdapterSettings, seed: 
     unet.requires_grad_(requires_grad=False)
     with torch.random.fork_rng():
         torch.manual_seed(keyed_seed(seed, "adapter"))
-        unet.add_adapter(
-            LoraConfig(
-                r=settings.rank,
-                lora_alpha=settings.alpha,  # pyright: ignore[reportArgumentType] - floats work
-                lora_dropout=settings.dropout,
-                use_dora=settings.decompose,
-                use_rslora=settings.rank_stabilized,
-                target_modules=list(settings.targets),
-                # PEFT reads keys as regular expressions; a whole name matches itself alone. Escaped
-                # ones would travel with the file, and our reader takes plain names only.
-                rank_pattern={s.layer: s.rank for s in settings.layer_shapes},
-                alpha_pattern={s.layer: s.alpha for s in settings.layer_shapes},
-            )
-        )
+        unet.add_adapter(lora_config(settings))
     named: dict[str, Parameter] = dict(unet.named_parameters())
     parameters = {name: p for name, p in named.items() if p.requires_grad}
     for parameter in parameters.values():
@@ -71,6 +58,22 @@ def attach_adapter(unet: UNet2DConditionModel, settings: AdapterSettings, seed: 
         parameter.data = parameter.data.float()
     _set_magnitudes(unet)
     return Adapter(unet, parameters)
+
+
+def lora_config(settings: AdapterSettings) -> LoraConfig:
+    """Say to PEFT what the shape of an adapter is."""
+    return LoraConfig(
+        r=settings.rank,
+        lora_alpha=settings.alpha,  # pyright: ignore[reportArgumentType] - floats work
+        lora_dropout=settings.dropout,
+        use_dora=settings.decompose,
+        use_rslora=settings.rank_stabilized,
+        target_modules=list(settings.targets),
+        # PEFT reads keys as regular expressions; a whole name matches itself alone. Escaped ones
+        # would travel with the file, and our reader takes plain names only.
+        rank_pattern={s.layer: s.rank for s in settings.layer_shapes},
+        alpha_pattern={s.layer: s.alpha for s in settings.layer_shapes},
+    )
 
 
 def _set_magnitudes(unet: UNet2DConditionModel) -> None:

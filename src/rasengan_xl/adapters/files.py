@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 from typing import Any, cast
 
+from peft import LoraConfig
+
 from rasengan_xl.adapters.attach import Adapter
 from rasengan_xl.adapters.reading.layer_keys import refuse_other_files
 from rasengan_xl.adapters.reading.peft_metadata import METADATA_KEY
@@ -31,13 +33,17 @@ def save_adapter(adapter: Adapter, file: Path, *, zero_terminal_snr: bool = Fals
     """
     tensors = {f"unet.{file_key(name)}": p for name, p in adapter.parameters.items()}
     unet: Any = adapter.unet
-    config: dict[str, Any] = unet.peft_config[_ADAPTER_NAME].to_dict()
-    kept = {name: value for name, value in config.items() if value is not None}
+    config: LoraConfig = unet.peft_config[_ADAPTER_NAME]
+    write_tensors(file, tensors, describe_adapter(config, zero_terminal_snr=zero_terminal_snr))
+
+
+def describe_adapter(config: LoraConfig, *, zero_terminal_snr: bool = False) -> dict[str, str]:
+    """Return the header of an adapter's file."""
+    fields = cast("dict[str, Any]", config.to_dict())
+    kept = {name: value for name, value in fields.items() if value is not None}
     description = {f"unet.{name}": _plain(value) for name, value in kept.items()}
     header = {METADATA_KEY: json.dumps(description, indent=2, sort_keys=True)}
-    if zero_terminal_snr:
-        header |= FROM_PURE_NOISE
-    write_tensors(file, tensors, header)
+    return {**header, **(FROM_PURE_NOISE if zero_terminal_snr else {})}
 
 
 def begins_from_pure_noise(file: Path) -> bool:

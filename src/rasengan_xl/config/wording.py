@@ -10,7 +10,11 @@ from pydantic import BaseModel, ValidationError
 
 def describe_errors(error: ValidationError, kind: type[BaseModel]) -> str:
     """Name each wrong key, its value and the remedy, in one line."""
-    return "; ".join(_describe(item, kind) for item in error.errors())
+    items = error.errors()
+    wrong_items = {item["loc"][:-1] for item in items}
+    # pydantic leaves wrong items out before it counts: that too few are left is no fault besides.
+    told = (i for i in items if not (i["type"] == "too_short" and i["loc"] in wrong_items))
+    return "; ".join(_describe(item, kind) for item in told)
 
 
 def closest(name: str, known: Iterable[str]) -> str:

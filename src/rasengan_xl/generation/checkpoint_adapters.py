@@ -9,7 +9,8 @@ from typing import Any
 
 from torch import Tensor
 
-from rasengan_xl.adapters.files import file_key
+from rasengan_xl.adapters.attach import lora_config
+from rasengan_xl.adapters.files import describe_adapter, file_key
 from rasengan_xl.errors import AdapterError
 from rasengan_xl.runs.folder import ADAPTER_FILE, RunFolder
 from rasengan_xl.tensor_file import UNREADABLE, TensorFile, read_header, write_tensors
@@ -29,11 +30,21 @@ def adapter_of_checkpoint(file: Path) -> Generator[Path]:
         AdapterError: The checkpoint is damaged, or of schedule-free AdamW, which works out what
             it gives out only when it is asked.
     """
-    header = read_header(RunFolder(file.parent.parent).adapter_file)  # alpha, rank: of all steps
+    header = _describe(RunFolder(file.parent.parent))
     with TemporaryDirectory() as place:
         out = Path(place, ADAPTER_FILE)
         write_tensors(out, _given_out(file), header)
         yield out
+
+
+def _describe(folder: RunFolder) -> dict[str, str]:
+    """Return the header of the run's adapter: rank and alpha are the same at all steps.
+
+    A run that was broken off may have none as yet; its settings say the same.
+    """
+    if folder.adapter_file.is_file():
+        return read_header(folder.adapter_file)
+    return describe_adapter(lora_config(folder.read_settings().adapter))
 
 
 def _given_out(file: Path) -> dict[str, Tensor]:

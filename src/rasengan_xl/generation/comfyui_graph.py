@@ -55,7 +55,7 @@ def write_graph(facts: PictureFacts) -> Graph | None:
         negative=negative,
         latent_image=latent,
         seed=facts.seed,
-        steps=facts.sampler_steps,
+        steps=_steps_taken(facts),
         cfg=facts.guidance,
         sampler_name=sampler.comfyui,
         scheduler=sampler.comfyui_scheduler,
@@ -64,6 +64,16 @@ def write_graph(facts: PictureFacts) -> Graph | None:
     graph["6"] = _node("VAEDecode", samples=["5", 0], vae=["1", 2])
     graph["7"] = _node("SaveImage", images=["6", 0], filename_prefix="rasengan")
     return graph
+
+
+def _steps_taken(facts: PictureFacts) -> int:
+    """Count the steps that were taken.
+
+    From a picture, ComfyUI takes all it is told, diffusers and A1111 only the share drawn anew.
+    """
+    if facts.denoise is None:
+        return facts.sampler_steps
+    return min(int(facts.sampler_steps * facts.denoise), facts.sampler_steps)
 
 
 def _write_start(graph: Graph, facts: PictureFacts) -> list[Any]:

@@ -25,10 +25,10 @@ from rasengan_xl.generation.from_picture import Start, open_start
 from rasengan_xl.generation.ground import Ground
 from rasengan_xl.generation.memory import MemorySavings, choose_savings, offloaded
 from rasengan_xl.generation.memory_needs import measure_model
-from rasengan_xl.generation.pipeline import load_pipeline
+from rasengan_xl.generation.pipeline import load_pipeline, load_scheduler
 from rasengan_xl.generation.requests import Drawing, Request
 from rasengan_xl.generation.schedulers import build_scheduler, check_steps, sampler_name
-from rasengan_xl.generation.subjects import is_checkpoint
+from rasengan_xl.generation.subjects import Subject, is_checkpoint
 from rasengan_xl.runs.records import StageProgress
 from rasengan_xl.sdxl.compute import Compute, choose_compute
 from rasengan_xl.sdxl.layers import ADAPTED_PARTS, ModelLayers, list_layers
@@ -68,17 +68,10 @@ class Easel:
         return offloaded(self.pipeline, self.savings, self.compute.device)
 
     def take_sampler(self, *, from_pure_noise: bool) -> None:
-        """Sample as asked from now on.
-
-        Raises:
-            ModelError: The sampler cannot begin from pure noise.
-            RecipeError: It cannot take that many steps.
-        """
-        scheduler = build_scheduler(
+        """Sample as asked from now on."""
+        self.pipeline.scheduler = build_scheduler(
             self.own_scheduler, self.scheduler_name, from_pure_noise=from_pure_noise
         )
-        check_steps(scheduler, self.drawing.sampler_steps)
-        self.pipeline.scheduler = scheduler
 
     @contextmanager
     def _contents(self, file: Path) -> Generator[AdapterContents]:
@@ -93,7 +86,7 @@ def set_up(
     ground: Ground,
     settings: DrawingSettings,
     requests: Sequence[Request],
-    files: Sequence[Path] = (),
+    subjects: Sequence[Subject] = (),
 ) -> Generator[StageProgress, None, Easel]:
     """Load the base model for what is wanted, once all that can be wrong before is not.
 
@@ -101,19 +94,23 @@ def set_up(
         ground: Base model, and what it computes in.
         settings: How to draw.
         requests: What to draw.
-        files: Adapters that it will be drawn with; read now, so that one that does not fit is told
-            before minutes of loading.
+        subjects: What it will be drawn with; adapters are read now, so that one that does not fit
+            is told before minutes of loading.
 
     Raises:
         AdapterError: One does not fit the base model.
-        RecipeError: There is no such sampler, or the picture to start from cannot be read.
-        ModelError: The base model is missing, incomplete or not SDXL.
+        RecipeError: There is no such sampler, it cannot take that many steps, or the picture to
+            start from cannot be read.
+        ModelError: The base model is missing, incomplete or not SDXL, or the sampler cannot begin
+            from pure noise.
         DeviceError: The machine lacks what was asked for.
     """
     name = None if settings.scheduler is None else sampler_name(settings.scheduler)
     start = _open_start(settings)
     model = find_model(ground.base_model, ground.base_revision)
     compute, layers = choose_compute(ground.compute), list_layers(model)
+    _check_samplers(load_scheduler(model), name, subjects, settings.sampler_steps)
+    files = list(dict.fromkeys(file for subject in subjects for file in subject.files))
     yield from _check_adapters(files, layers)
     size = choose_size(model, ground, settings, start)
     largest = max((request.size or size for request in requests), key=prod)
@@ -160,6 +157,14 @@ def choose_size(
     fitting = multiple if side % multiple == 0 and side >= 4 * multiple else LATENT_MULTIPLE
     bucket = choose_bucket(*aspect, list_buckets(side, fitting))
     return bucket.width, bucket.height
+
+
+def _check_samplers(
+    own: Any, name: str | None, subjects: Sequence[Subject], sampler_steps: int
+) -> None:
+    """Try the sampler for every subject: the base may begin otherwise than its adapters."""
+    for from_pure_noise in {False, *(subject.from_pure_noise for subject in subjects)}:
+        check_steps(build_scheduler(own, name, from_pure_noise=from_pure_noise), sampler_steps)
 
 
 def _check_adapters(files: Sequence[Path], layers: ModelLayers) -> Iterator[StageProgress]:

@@ -66,8 +66,7 @@ def generate_pictures(
     requests = list_wanted(wanted.lines, wanted.settings)
     pictures: list[DrawnPicture] = []
     with _explaining(wanted.settings):
-        files = list(dict.fromkeys(file for subject in subjects for file in subject.files))
-        easel = yield from set_up(grounds[0], wanted.settings, requests, files)
+        easel = yield from set_up(grounds[0], wanted.settings, requests, subjects)
         for record in draw_sheet(easel, requests, subjects, wanted.out, tell):
             if isinstance(record, DrawnPicture):
                 pictures.append(record)

@@ -37,6 +37,8 @@ def find_ground(adapter: Path, base_model: str | None) -> Ground:
     """
     folder = find_run(adapter)
     known = folder.read_settings() if folder else None
+    if known is None and not adapter.exists():
+        raise AdapterError(f"{adapter}: no such file or folder; name a run or an adapter's file")
     if known is None and base_model is None:
         raise AdapterError(
             f"{adapter}: no {RunFolder(adapter).settings_file.name} beside it tells the base "

@@ -31,7 +31,6 @@ def load_pipeline(
     waits = savings.offload != "nothing"
     loading = Compute(torch.device("cpu"), compute.dtype) if waits else compute
     index = read_model_index(model)
-    scheduler: Any = getattr(diffusers, index["scheduler"][1])
     first, second = load_text_encoders(model, loading)
     tokenizers = load_tokenizers(model)
     pipeline = StableDiffusionXLPipeline(
@@ -41,13 +40,19 @@ def load_pipeline(
         tokenizer=tokenizers[0],
         tokenizer_2=tokenizers[1],
         unet=load_unet(model, loading, savings.base_precision),
-        scheduler=scheduler.from_pretrained(model.path, subfolder="scheduler"),
+        scheduler=load_scheduler(model),
         force_zeros_for_empty_prompt=index.get("force_zeros_for_empty_prompt", True),
         add_watermarker=False,
     )
     pipeline.set_progress_bar_config(disable=True)
     cut_into_pieces(pipeline, savings)
     return pipeline
+
+
+def load_scheduler(model: ModelFolder) -> Any:
+    """Load a model's own sampler."""
+    kind: Any = getattr(diffusers, read_model_index(model)["scheduler"][1])
+    return kind.from_pretrained(model.path, subfolder="scheduler")
 
 
 @contextmanager

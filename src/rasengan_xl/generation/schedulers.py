@@ -42,6 +42,8 @@ class Sampler:
 
 
 _DPM = "DPMSolverMultistepScheduler"
+_UNCLIPPED = {"clip_sample": False}
+"""Latents go beyond -1 and 1, where diffusers would cut them if the model's config is silent."""
 _ODE = {"algorithm_type": "dpmsolver++"}
 _SDE = {"algorithm_type": "sde-dpmsolver++"}
 
@@ -58,8 +60,8 @@ SAMPLERS: dict[str, Sampler] = {
     "heun-karras": Sampler("HeunDiscreteScheduler", "Heun", "heun", KARRAS),
     "lms": Sampler("LMSDiscreteScheduler", "LMS", "lms"),
     "lms-karras": Sampler("LMSDiscreteScheduler", "LMS", "lms", KARRAS),
-    "ddim": Sampler("DDIMScheduler", "DDIM", "ddim"),
-    "ddpm": Sampler("DDPMScheduler", "DDPM", "ddpm"),
+    "ddim": Sampler("DDIMScheduler", "DDIM", "ddim", _UNCLIPPED),
+    "ddpm": Sampler("DDPMScheduler", "DDPM", "ddpm", _UNCLIPPED),
     "pndm": Sampler("PNDMScheduler", "PLMS", "ipndm", {"skip_prk_steps": True}),
     "lcm": Sampler("LCMScheduler", "LCM", "lcm"),
     "tcd": Sampler("TCDScheduler", "TCD", None),

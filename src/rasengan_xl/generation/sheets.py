@@ -27,8 +27,8 @@ class _Layout:
 def compose_sheets(drawn: Sequence[DrawnPicture], out: Path) -> list[Path]:
     """Put pictures side by side, on as many sheets as they need; none for one picture alone.
 
-    Where several subjects drew, they are the columns, and each request is a row; else prompts
-    are the rows, and seeds the columns.
+    Prompts are the rows and seeds the columns, where one subject drew most prompts with most seeds;
+    else subjects are the columns, and each request is a row.
 
     Raises:
         UnwritableError: A sheet cannot be written.
@@ -37,8 +37,10 @@ def compose_sheets(drawn: Sequence[DrawnPicture], out: Path) -> list[Path]:
         return []
     several = len({each.subject for each in drawn}) > 1
     layout = _by_subject(drawn) if several else _by_seed(drawn)
-    with Image.open(drawn[0].file) as first:
-        size = first.size
+    is_sparse = 2 * len(layout.files) <= len(layout.rows) * len(layout.columns)
+    if not several and (is_sparse or len(layout.files) < len(drawn)):  # each of its own seed, say
+        layout = _by_subject(drawn)
+    size = _largest(drawn)
     number = drawn[0].file.name.split("-")[0]
     sheets: list[Path] = []
     for part in _pages(layout, rows_of_a_sheet(size), columns_of_a_sheet(size)):
@@ -47,6 +49,16 @@ def compose_sheets(drawn: Sequence[DrawnPicture], out: Path) -> list[Path]:
         save_picture(draw_grid(part), file, {"columns": part.columns, "rows": part.rows})
         sheets.append(file)
     return sheets
+
+
+def _largest(drawn: Sequence[DrawnPicture]) -> tuple[int, int]:
+    """Return the width of the widest picture, and the height of the highest."""
+    sizes: list[tuple[int, int]] = []
+    for each in drawn:
+        with Image.open(each.file) as picture:
+            sizes.append(picture.size)
+    widths, heights = zip(*sizes, strict=True)
+    return max(widths), max(heights)
 
 
 def _by_subject(drawn: Sequence[DrawnPicture]) -> _Layout:

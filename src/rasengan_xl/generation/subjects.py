@@ -12,6 +12,7 @@ from rasengan_xl.config.drawing_settings import DrawingSettings
 from rasengan_xl.errors import AdapterError, RecipeError
 from rasengan_xl.generation.ground import Ground, find_run
 from rasengan_xl.generation.parameters_text import UsedAdapter
+from rasengan_xl.runs.folder import RunFolder
 from rasengan_xl.tensor_file import read_header
 
 _HASH_ENTRY, _HASH_DIGITS = "sshs_model_hash", 12
@@ -64,7 +65,7 @@ def list_subjects(
     if settings.checkpoints:
         tuned = _list_checkpoints(adapters, settings.strengths[0] * weights[0], pure=pure)
     else:
-        files = tuple(find_adapter(adapter) for adapter in adapters)
+        files = tuple(_find_adapter(adapter) for adapter in adapters)
         names = " + ".join(map(adapter_name, files))
         is_sweep = len(settings.strengths) > 1
         tuned = [
@@ -109,6 +110,16 @@ def is_checkpoint(file: Path) -> bool:
     """Tell whether a file is a checkpoint of a run, which holds more than an adapter."""
     folder = find_run(file)
     return folder is not None and file.resolve().parent == folder.checkpoints_folder.resolve()
+
+
+def _find_adapter(adapter: Path) -> Path:
+    run = RunFolder(adapter)
+    if run.is_begun and not run.adapter_file.exists():
+        raise AdapterError(
+            f"{adapter}: has no adapter yet; go on with train --resume, or draw what it has kept "
+            "with --checkpoints"
+        )
+    return find_adapter(adapter)
 
 
 def _refuse_what_needs_adapters(settings: DrawingSettings) -> None:

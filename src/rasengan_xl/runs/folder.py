@@ -152,8 +152,7 @@ class RunFolder:
             return RunSettings.model_validate_json(self.settings_file.read_text(encoding="utf-8"))
         except FileNotFoundError as error:
             raise OutputError(
-                f"{self.path}: holds no run (no {self.settings_file.name}); name the folder of "
-                "one, or leave --resume out"
+                f"{self.path}: holds no run (no {self.settings_file.name}); name the folder of one"
             ) from error
         except (OSError, ValidationError) as error:
             raise OutputError(f"{self.settings_file}: is not a run's settings") from error
