@@ -170,3 +170,8 @@ def test_a_copied_recipe_works_as_it_is(tmp_path):
         copy_shipped("mini-lora", copied)
     copied = copy_shipped("naruto-sdxl", tmp_path / "compare.toml")
     assert load_comparison(str(copied)) == load_comparison("naruto-sdxl")
+
+
+def test_a_digest_without_a_start_is_refused():
+    with pytest.raises(RecipeError, match="start_digest is of nothing without start_from"):
+        load_recipe("lora", ["adapter.start_digest=abc"])

@@ -176,6 +176,17 @@ def test_a_hub_out_of_reach_is_one_line(hub: Hub, shared: RunFolder, monkeypatch
     assert "HF_HUB_OFFLINE" in str(share(shared, "--yes").exception)
 
 
+def test_a_dry_run_without_a_token_lists_the_files_and_asks_nobody(
+    hub: Hub, shared: RunFolder, monkeypatch
+):
+    monkeypatch.delenv("HF_TOKEN")
+    said = share(shared, "--dry-run")
+    assert said.exit_code == 0, said.exception
+    assert all(name in said.stdout for name in UPLOADED)
+    assert "without a token the hub does not say" in said.stdout
+    assert hub.asked == []
+
+
 def test_without_a_token_nothing_is_asked_of_the_hub(hub: Hub, shared: RunFolder, monkeypatch):
     monkeypatch.delenv("HF_TOKEN")
     said = share(shared, "--yes")

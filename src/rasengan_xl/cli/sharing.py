@@ -39,15 +39,18 @@ class Sharing:
 
 def show_sharing(wanted: Sharing) -> None:
     """Say exactly what would be uploaded, ask, and upload it."""
-    from rasengan_xl.sharing.hub import check_repo_id, look_at, upload
+    from rasengan_xl.sharing.hub import check_repo_id, has_token, look_at, upload
     from rasengan_xl.sharing.package import pack_run
 
     check_repo_id(wanted.repo_id)
     package = pack_run(
         RunFolder(wanted.path), wanted.repo_id, licence=wanted.licence, anyway=wanted.anyway
     )
+    if wanted.dry_run and not has_token():
+        _show_without_hub(package, wanted.path)
+        return
     destination = look_at(wanted.repo_id, private=wanted.private)
-    console.print(_list_files(package, destination))
+    console.print(_list_files(package, destination.files))
     for line in _explain(package, destination, wanted.path):
         say(line)
     if wanted.dry_run:
@@ -60,22 +63,34 @@ def show_sharing(wanted: Sharing) -> None:
         say(f"All of it was there already: {destination.url}")
 
 
-def _list_files(package: "Package", destination: "Destination") -> Table:
+def _show_without_hub(package: "Package", path: Path) -> None:
+    """Say what would be uploaded, where the hub cannot say to what."""
+    console.print(_list_files(package, frozenset()))
+    for line in _describe_package(package, path):
+        say(line)
+    say(f"{NOTHING_DONE} (--dry-run); without a token the hub does not say what lies there")
+
+
+def _list_files(package: "Package", there: frozenset[str]) -> Table:
     table = Table("file", box=None, pad_edge=False)
     table.add_column("size", justify="right", no_wrap=True)
     table.add_column("")
     for each in package.uploads:
-        remarks = ["replaces the one there"] if each.name in destination.files else []
+        remarks = ["replaces the one there"] if each.name in there else []
         remarks += ["changed, see below"] if each.changes else []
         table.add_row(each.name, decimal(each.size_bytes), ", ".join(remarks))
     return table
 
 
-def _explain(package: "Package", destination: "Destination", path: Path) -> Iterator[str]:
+def _describe_package(package: "Package", path: Path) -> Iterator[str]:
     for each in package.uploads:
         yield from (f"{each.name}: {change}" for change in each.changes)
     yield f"Nothing else in {path} is uploaded."
     yield from package.notes
+
+
+def _explain(package: "Package", destination: "Destination", path: Path) -> Iterator[str]:
+    yield from _describe_package(package, path)
     seen = "private" if destination.private else "public"
     kind = "an existing" if destination.exists else "a new"
     yield f"To {destination.url}, {kind} {seen} repository, as {destination.user}"

@@ -53,6 +53,12 @@ class AdapterSettings(Settings):
     start_text: Literal["refuse", "leave-out"] = "refuse"
     """What becomes of changes to text encoders in that file, which training cannot go on with."""
 
+    @model_validator(mode="after")
+    def _a_digest_is_of_a_start(self) -> Self:
+        if self.start_digest is not None and self.start_from is None:
+            raise ValueError("start_digest is of nothing without start_from; leave it out")
+        return self
+
     def rank_of(self, layer: str) -> int:
         """Return the rank of a layer, by its full name in the UNet."""
         return next((each.rank for each in self.layer_shapes if each.layer == layer), self.rank)

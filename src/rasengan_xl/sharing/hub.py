@@ -62,6 +62,11 @@ def check_repo_id(repo_id: str) -> None:
         raise HubError(f"--to {repo_id!r}: is no repository of the hub; write OWNER/NAME")
 
 
+def has_token() -> bool:
+    """Tell whether the user has a token of the hub, by login or by HF_TOKEN."""
+    return huggingface_hub.get_token() is not None
+
+
 def look_at(repo_id: str, *, private: bool) -> Destination:
     """Find out as whom we would upload, and what is there already; change nothing.
 
@@ -74,7 +79,7 @@ def look_at(repo_id: str, *, private: bool) -> Destination:
             asked to be private.
     """
     check_repo_id(repo_id)
-    if huggingface_hub.get_token() is None:
+    if not has_token():
         raise HubError(f"the hub knows nobody without a token; {LOG_IN}")
     api = HfApi()
     with _telling_in_one_line(repo_id):
