@@ -119,7 +119,12 @@ def write_adapter(file: Path) -> None:
         up = torch.randn((shape[0], RANK), generator=generator)
         tensors[f"{name}.lora_B.weight"] = up * 0.03 / (3 * shape[1] * RANK) ** 0.5
         tensors[f"{name}.lora_magnitude_vector"] = torch.full((shape[0],), 3**-0.5)
-    described = {"unet.r": RANK, "unet.lora_alpha": RANK, "unet.use_dora": True}
+    described = {
+        "unet.r": RANK,
+        "unet.lora_alpha": RANK,
+        "unet.use_dora": True,
+        "unet.target_modules": ["to_q", "to_k", "to_v", "to_out.0"],
+    }
     write_tensors(file, tensors, {METADATA_KEY: json.dumps(described)})
 
 
