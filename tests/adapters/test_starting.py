@@ -79,7 +79,7 @@ def start(contents, settings=None, *, nf4=False):
     return adapter, shaped, begin_from(adapter, contents, shaped, seed=1)
 
 
-def outputs_match(adapter, contents):
+def assert_outputs_match(adapter, contents):
     plain = plain_of(adapter)
     base = unet_output(plain)
     with applied({"unet": plain}, [contents], [1.0], fuse=False):
@@ -112,7 +112,7 @@ AS_IT_IS = {
 def test_lora_and_dora_are_trained_on_as_they_are(shapes, kind):
     contents = contents_of(AS_IT_IS[kind](shapes))
     adapter, settings, told = start(contents)
-    outputs_match(adapter, contents)
+    assert_outputs_match(adapter, contents)
     assert len(told) == 1
     assert "kohya" in told[0]
     trained = count_trainable_parameters(adapter.unet)
@@ -139,7 +139,7 @@ def test_magnitudes_of_another_convention_are_rescaled_and_that_is_told(shapes, 
     contents = contents_of({n: dora(shapes[n], **convention) for n in LINEAR})
     adapter, settings, told = start(contents)
     assert settings.decompose
-    outputs_match(adapter, contents)
+    assert_outputs_match(adapter, contents)
     assert "3 of 3 layers divide their magnitudes by another norm" in told[1]
 
 
@@ -159,7 +159,7 @@ def test_what_is_not_trained_is_turned_into_lora_of_the_recipes_rank(shapes, kin
     whole = AdapterSettings(rank=64, alpha=7)
     adapter, settings, told = start(contents, whole)
     assert (settings.rank, settings.alpha, settings.layer_shapes) == (64, 7, ())
-    outputs_match(adapter, contents)
+    assert_outputs_match(adapter, contents)
     assert "2 of 2 layers" in told[1]
     assert "0.00% of their change is lost" in told[1]
     _, _, told = start(contents, AdapterSettings(rank=1))
@@ -172,14 +172,14 @@ def test_only_the_layers_that_need_it_are_turned(shapes):
     assert (settings.rank, settings.alpha) == (3, 5)
     assert [tuple(s.model_dump().values()) for s in settings.layer_shapes] == [(LINEAR[2], 8, 2)]
     assert "1 of 3 layers" in told[1]
-    outputs_match(adapter, contents_of(changes))
+    assert_outputs_match(adapter, contents_of(changes))
 
 
 def test_a_recipe_that_decomposes_goes_on_with_dora_from_what_is_turned(shapes):
     contents = contents_of({n: loha(shapes[n]) for n in LINEAR[:2]})
     adapter, settings, _ = start(contents, AdapterSettings(rank=64, decompose=True))
     assert settings.decompose
-    outputs_match(adapter, contents)
+    assert_outputs_match(adapter, contents)
 
 
 def test_what_fills_a_rank_up_changes_nothing_and_can_be_trained(shapes):
@@ -187,7 +187,7 @@ def test_what_fills_a_rank_up_changes_nothing_and_can_be_trained(shapes):
     change = Dense(change=draw(shapes[layer][0], 1) @ draw(1, shapes[layer][1]))
     contents = contents_of({layer: change})
     adapter, _, _ = start(contents, AdapterSettings(rank=70))  # of a layer with 64 outputs
-    outputs_match(adapter, contents)
+    assert_outputs_match(adapter, contents)
     up = adapter.parameters[f"{layer}.lora_B.default.weight"]
     down = adapter.parameters[f"{layer}.lora_A.default.weight"]
     assert torch.equal(up[:, 64:], torch.zeros(64, 6))
@@ -220,7 +220,7 @@ def test_what_fills_a_rank_up_does_not_depend_on_global_chance(shapes):
 def test_a_quantized_base_starts_from_a_file_as_well(shapes, kind):
     contents = contents_of(AS_IT_IS[kind](shapes))
     adapter, _, _ = start(contents, nf4=True)
-    outputs_match(adapter, contents)
+    assert_outputs_match(adapter, contents)
 
 
 def test_targets_are_named_by_the_shortest_endings_that_fit_nothing_else(tiny_unet):

@@ -71,7 +71,7 @@ def dora(weight, change, magnitude, axis, epsilon=0.0):
     return magnitude.double().numpy().reshape(norm.shape) * merged / norm - weight
 
 
-def same(ours, theirs):
+def assert_same(ours, theirs):
     np.testing.assert_allclose(ours, theirs.reshape(ours.shape), rtol=1e-6, atol=1e-6)
 
 
@@ -90,15 +90,15 @@ def test_diffusers_alphas_are_those_of_the_header_with_its_patterns(read, layers
         described(r=4, lora_alpha=6, rank_pattern={"attn2.to_k": 2}, alpha_pattern={TO_K[5:]: 5}),
     )
     assert (contents.form, contents.notes) == ("diffusers", ())
-    same(moved(contents, TO_Q, layers)[0], product(b, a, 6 / 4))
-    same(moved(contents, TO_K, layers)[0], product(d, c, 5 / 2))
+    assert_same(moved(contents, TO_Q, layers)[0], product(b, a, 6 / 4))
+    assert_same(moved(contents, TO_K, layers)[0], product(d, c, 5 / 2))
 
 
 def test_rank_stabilized_adapters_are_scaled_by_the_root_of_the_rank(read, layers):
     a, b = draw(4, 192), draw(192, 4)
     tensors = {f"{TO_Q}.lora_A.weight": a, f"{TO_Q}.lora_B.weight": b}
     contents = read(tensors, described(r=4, lora_alpha=6, use_rslora=True))
-    same(moved(contents, TO_Q, layers)[0], product(b, a, 6 / 2))
+    assert_same(moved(contents, TO_Q, layers)[0], product(b, a, 6 / 2))
 
 
 def described(**settings):
@@ -118,8 +118,8 @@ def test_names_that_diffusers_mixes_are_one_adapter_whose_alpha_is_its_rank(read
         }
     )
     assert "alpha is taken to be the rank" in contents.notes[0]
-    same(moved(contents, TO_OUT, layers)[0], product(b, a, 1))
-    same(moved(contents, f"unet.{BLOCK}.ff.net.0.proj", layers)[0], product(g, f, 1))
+    assert_same(moved(contents, TO_OUT, layers)[0], product(b, a, 1))
+    assert_same(moved(contents, f"unet.{BLOCK}.ff.net.0.proj", layers)[0], product(g, f, 1))
 
 
 @pytest.mark.parametrize("start", ["unet.", ""])
@@ -134,8 +134,8 @@ def test_old_diffusers_named_attention_processors(read, layers, start):
             f"{processor}.to_q_lora.up.weight": d,
         }
     )
-    same(moved(contents, TO_OUT, layers)[0], product(b, a, 1))
-    same(moved(contents, TO_Q, layers)[0], product(d, c, 1))
+    assert_same(moved(contents, TO_OUT, layers)[0], product(b, a, 1))
+    assert_same(moved(contents, TO_Q, layers)[0], product(d, c, 1))
 
 
 @pytest.mark.parametrize("old", ["to_q_lora", "q_proj.lora_linear_layer", "q_proj.lora"])
@@ -143,7 +143,7 @@ def test_old_diffusers_named_the_attention_of_text_encoders(read, layers, old):
     a, b = draw(4, 64), draw(64, 4)
     start = f"{TEXT_1.removesuffix('.q_proj')}.{old}"
     contents = read({f"{start}.down.weight": a, f"{start}.up.weight": b})
-    same(moved(contents, TEXT_1, layers)[0], product(b, a, 1))
+    assert_same(moved(contents, TEXT_1, layers)[0], product(b, a, 1))
 
 
 def test_peft_keeps_its_alpha_in_a_file_beside_it(read, layers, tmp_path):
@@ -153,7 +153,7 @@ def test_peft_keeps_its_alpha_in_a_file_beside_it(read, layers, tmp_path):
     name = f"base_model.model.{TO_Q.removeprefix('unet.')}"
     contents = read({f"{name}.lora_A.weight": a, f"{name}.lora_B.weight": b})
     assert (contents.form, contents.notes) == ("PEFT", ())
-    same(moved(contents, TO_Q, layers)[0], product(b, a, 10 / 4))
+    assert_same(moved(contents, TO_Q, layers)[0], product(b, a, 10 / 4))
 
 
 def test_pefts_name_for_both_text_encoders_is_refused_as_unclear(read):
@@ -177,9 +177,9 @@ def test_pefts_dora_divides_by_the_norm_of_what_it_changes_per_output(read, laye
         described(r=4, lora_alpha=8, use_dora=True),
     )
     ours, weight = moved(contents, TO_Q, layers)
-    same(ours, dora(weight, product(b, a, 2), m, axis=0))
+    assert_same(ours, dora(weight, product(b, a, 2), m, axis=0))
     ours, weight = moved(contents, CONV, layers)
-    same(ours, dora(weight, product(q, p, 2), n, axis=0))
+    assert_same(ours, dora(weight, product(q, p, 2), n, axis=0))
 
 
 # kohya
@@ -206,9 +206,9 @@ def test_kohyas_names_are_those_of_stability_with_an_alpha_each(read, layers):
         {"ss_network_module": "networks.lora", "ss_network_alpha": "2.0"},
     )
     assert (contents.form, contents.notes) == ("kohya", ())
-    same(moved(contents, TO_Q, layers)[0], product(b, a, 2 / 4))
-    same(moved(contents, TEXT_1, layers)[0], product(d, c, 1 / 2))
-    same(moved(contents, TEXT_2, layers)[0], product(f, e, 4.5 / 3))
+    assert_same(moved(contents, TO_Q, layers)[0], product(b, a, 2 / 4))
+    assert_same(moved(contents, TEXT_1, layers)[0], product(d, c, 1 / 2))
+    assert_same(moved(contents, TEXT_2, layers)[0], product(f, e, 4.5 / 3))
 
 
 def test_a_kernel_of_one_and_none_are_the_same(read, layers):
@@ -221,8 +221,8 @@ def test_a_kernel_of_one_and_none_are_the_same(read, layers):
             "lora_unet_input_blocks_3_0_skip_connection.lora_up.weight": d,
         }
     )
-    same(moved(contents, TO_Q, layers)[0], product(b, a, 1))
-    same(moved(contents, SHORTCUT, layers)[0], product(d, c, 1))
+    assert_same(moved(contents, TO_Q, layers)[0], product(b, a, 1))
+    assert_same(moved(contents, SHORTCUT, layers)[0], product(d, c, 1))
 
 
 @pytest.mark.parametrize("core", [False, True])
@@ -250,7 +250,7 @@ def test_without_any_alpha_it_is_the_rank_whatever_the_header_says(read, layers)
     tensors = {f"{name}.lora_down.weight": a, f"{name}.lora_up.weight": b}
     contents = read(tensors, {"ss_network_alpha": "1"})
     assert "though the header's ss_network_alpha is 1" in contents.notes[0]
-    same(moved(contents, TO_Q, layers)[0], product(b, a, 1))
+    assert_same(moved(contents, TO_Q, layers)[0], product(b, a, 1))
 
 
 def test_pefts_factors_under_kohyas_names_are_read_alike(read, layers):
@@ -265,7 +265,7 @@ def test_pefts_factors_under_kohyas_names_are_read_alike(read, layers):
         }
     )
     ours, weight = moved(contents, TO_Q, layers)
-    same(ours, dora(weight, product(b, a, 2), m, axis=0))
+    assert_same(ours, dora(weight, product(b, a, 2), m, axis=0))
 
 
 # LyCORIS
@@ -282,7 +282,7 @@ def test_loha_multiplies_two_products(read, layers):
     assert contents.form == "LyCORIS"
     d = {key: tensor.double().numpy() for key, tensor in t.items()}
     wanted = 5 / 2 * (d["w1_a"] @ d["w1_b"]) * (d["w2_a"] @ d["w2_b"])
-    same(moved(contents, TO_Q, layers)[0], wanted)
+    assert_same(moved(contents, TO_Q, layers)[0], wanted)
 
 
 CONV_NAME = "lora_unet_down_blocks_1_resnets_0_conv1"
@@ -296,7 +296,7 @@ def test_loha_of_a_convolution_has_its_kernel_in_the_second_factor(read, layers,
     d = {key: tensor.double().numpy().reshape(len(tensor), -1) for key, tensor in t.items()}
     wanted = 3 / 2 * (d["w1_a"] @ d["w1_b"]) * (d["w2_a"] @ d["w2_b"])
     ours, _ = moved(read(hadamard_names(t, 3.0, CONV_NAME)), CONV, layers)
-    same(ours, wanted)
+    assert_same(ours, wanted)
 
 
 def test_loha_with_cores_weaves_the_kernel_in(read, layers):
@@ -307,7 +307,7 @@ def test_loha_with_cores_weaves_the_kernel_in(read, layers):
         np.einsum("pqyx,po,qi->oiyx", d[f"t{i}"], d[f"w{i}_a"], d[f"w{i}_b"]) for i in (1, 2)
     )
     ours, _ = moved(read(hadamard_names(t, 1.0, CONV_NAME)), CONV, layers)
-    same(ours, 1 / 2 * first * second)
+    assert_same(ours, 1 / 2 * first * second)
 
 
 def kronecker(first, second):
@@ -338,7 +338,7 @@ def test_lokr_is_a_kronecker_product_scaled_by_the_rank_of_what_is_a_product(
     d = {key: tensor.double().numpy() for key, tensor in t.items()}
     first = d["w1"] if "w1" in d else d["w1_a"] @ d["w1_b"]
     second = d["w2"] if "w2" in d else d["w2_a"] @ d["w2_b"]
-    same(moved(contents, TO_Q, layers)[0], scale * kronecker(first, second))
+    assert_same(moved(contents, TO_Q, layers)[0], scale * kronecker(first, second))
 
 
 @pytest.mark.parametrize("core", [False, True])
@@ -353,7 +353,7 @@ def test_lokr_of_a_convolution_repeats_the_kernel(read, layers, core):
     tensors = {f"{CONV_NAME}.lokr_{key}": tensor for key, tensor in t.items()}
     contents = read(tensors | {f"{CONV_NAME}.alpha": torch.tensor(1.0)})
     places = [kronecker(t["w1"].double().numpy(), second[:, :, y, x].numpy()) for y, x in KERNEL]
-    same(moved(contents, CONV, layers)[0], 1 / 2 * np.stack(places, axis=-1))
+    assert_same(moved(contents, CONV, layers)[0], 1 / 2 * np.stack(places, axis=-1))
 
 
 KERNEL = [(y, x) for y in range(3) for x in range(3)]
@@ -362,7 +362,7 @@ KERNEL = [(y, x) for y in range(3) for x in range(3)]
 def test_a_change_that_is_written_out_is_taken_as_it_is(read, layers):
     change = draw(192, 64, 3, 3)
     contents = read({f"{CONV_NAME}.diff": change})
-    same(moved(contents, CONV, layers)[0], change.double().numpy())
+    assert_same(moved(contents, CONV, layers)[0], change.double().numpy())
     assert contents.notes == ()
 
 
@@ -382,7 +382,7 @@ def test_lycoris_has_magnitudes_per_output_or_per_input_as_their_shape_tells(
     )
     assert contents.form == "LyCORIS"
     ours, weight = moved(contents, TO_Q, layers)
-    same(ours, dora(weight, product(b, a, 2 / 4), m, axis, EPSILON))
+    assert_same(ours, dora(weight, product(b, a, 2 / 4), m, axis, EPSILON))
 
 
 def test_magnitudes_of_a_kronecker_product_are_read_too(read, layers):
@@ -392,7 +392,7 @@ def test_magnitudes_of_a_kronecker_product_are_read_too(read, layers):
     contents = read(tensors | {f"{name}.dora_scale": draw(192, 1), f"{name}.alpha": torch.ones(())})
     ours, weight = moved(contents, TO_Q, layers)
     change = kronecker(t["w1"].double().numpy(), t["w2"].double().numpy())
-    same(ours, dora(weight, change, draw(192, 1), 0, EPSILON))
+    assert_same(ours, dora(weight, change, draw(192, 1), 0, EPSILON))
 
 
 # OneTrainer
@@ -423,10 +423,10 @@ def test_onetrainer_has_magnitudes_per_input(read, layers, form):
         "changed weight",
     )
     ours, weight = moved(contents, TO_K, layers)
-    same(ours, dora(weight, product(b, a, 1 / 2), m, 1, EPSILON))
+    assert_same(ours, dora(weight, product(b, a, 1 / 2), m, 1, EPSILON))
     ours, weight = moved(contents, CONV, layers)
-    same(ours, dora(weight, product(q, p, 1 / 2), n, 1, EPSILON))
-    same(moved(contents, TEXT_2, layers)[0], product(d, c, 1 / 2))
+    assert_same(ours, dora(weight, product(q, p, 1 / 2), n, 1, EPSILON))
+    assert_same(moved(contents, TEXT_2, layers)[0], product(d, c, 1 / 2))
 
 
 def flattened(layer, flat):
@@ -453,8 +453,8 @@ def test_onetrainers_common_form_has_stabilitys_names_with_dots(read, layers):
         )
     )
     assert contents.form == "OneTrainer"
-    same(moved(contents, TO_Q, layers)[0], product(b, a, 1 / 2))
-    same(moved(contents, TEXT_2, layers)[0], product(d, c, 1 / 2))
+    assert_same(moved(contents, TO_Q, layers)[0], product(b, a, 1 / 2))
+    assert_same(moved(contents, TEXT_2, layers)[0], product(d, c, 1 / 2))
 
 
 # ai-toolkit, ComfyUI
@@ -472,7 +472,7 @@ def test_ai_toolkits_magnitudes_are_per_output(read, layers):
     )
     assert contents.form == "ai-toolkit"
     ours, weight = moved(contents, TO_Q, layers)
-    same(ours, dora(weight, product(b, a, 1), m, axis=0))
+    assert_same(ours, dora(weight, product(b, a, 1), m, axis=0))
 
 
 @pytest.mark.parametrize("factors", [("lora_down", "lora_up"), ("lora_A", "lora_B")])
@@ -491,8 +491,8 @@ def test_comfyuis_own_names_are_those_of_its_modules(read, layers, factors):
         )
     )
     assert contents.form == "ComfyUI"
-    same(moved(contents, TO_Q, layers)[0], product(b, a, 1 / 2))
-    same(moved(contents, TEXT_1, layers)[0], product(d, c, 1 / 2))
+    assert_same(moved(contents, TO_Q, layers)[0], product(b, a, 1 / 2))
+    assert_same(moved(contents, TEXT_1, layers)[0], product(d, c, 1 / 2))
 
 
 # what a file alone does not tell
@@ -519,7 +519,7 @@ def test_a_vector_on_a_square_layer_is_read_like_the_files_others(read, layers, 
     assert "1 square layers have magnitudes without an axis" in contents.notes[0]
     ours, weight = moved(contents, TO_Q, layers)
     change = product(draw(192, 2), draw(2, 192), 1)
-    same(ours, dora(weight, change, draw(192) + 2, axis, EPSILON))
+    assert_same(ours, dora(weight, change, draw(192) + 2, axis, EPSILON))
 
 
 @pytest.mark.parametrize(
@@ -562,7 +562,7 @@ def test_weights_in_fewer_bits_are_read_as_they_are(read, layers, dtype):
         }
     )
     assert contents.changes[TO_Q].down.dtype == dtype
-    same(moved(contents, TO_Q, layers)[0], product(b.float(), a.float(), 1))
+    assert_same(moved(contents, TO_Q, layers)[0], product(b.float(), a.float(), 1))
 
 
 def test_what_a_header_says_is_never_used_as_a_path(read):
