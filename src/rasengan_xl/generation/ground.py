@@ -7,6 +7,7 @@ from pathlib import Path
 from rasengan_xl.adapters.files import begins_from_pure_noise, find_adapter
 from rasengan_xl.config.settings import ComputeSettings, RunSettings
 from rasengan_xl.errors import AdapterError
+from rasengan_xl.runs.finding import find_run
 from rasengan_xl.runs.folder import RunFolder
 
 
@@ -78,15 +79,6 @@ def find_common_ground(adapters: Sequence[Path], base_model: str | None) -> list
                 f"{grounds[0].base_model}; name the base to draw on with --base"
             )
     return grounds
-
-
-def find_run(adapter: Path) -> RunFolder | None:
-    """Find the folder of the run that an adapter is the last, the best or a checkpoint of."""
-    place = (adapter if adapter.is_dir() else adapter.parent).resolve()
-    around = RunFolder(place.parent)
-    is_inside = place in {around.best_adapter_file.parent, around.checkpoints_folder}
-    folder = around if is_inside else RunFolder(place)
-    return folder if folder.is_begun else None
 
 
 def read_run(adapter: Path) -> RunSettings:

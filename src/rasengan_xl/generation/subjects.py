@@ -10,8 +10,9 @@ from rasengan_xl.adapters.files import find_adapter
 from rasengan_xl.config.comparison_settings import BASE
 from rasengan_xl.config.drawing_settings import DrawingSettings
 from rasengan_xl.errors import AdapterError, RecipeError
-from rasengan_xl.generation.ground import Ground, find_run
+from rasengan_xl.generation.ground import Ground
 from rasengan_xl.generation.parameters_text import UsedAdapter
+from rasengan_xl.runs.finding import find_run
 from rasengan_xl.runs.folder import RunFolder
 from rasengan_xl.tensor_file import read_header
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from rasengan_xl.adapters.files import find_adapter
 from rasengan_xl.config.settings import RunSettings
 from rasengan_xl.errors import AdapterError, ModelError
+from rasengan_xl.runs.finding import folder_around
 from rasengan_xl.runs.folder import RunFolder, read_record
 from rasengan_xl.runs.records import ModelFacts
 from rasengan_xl.runs.verification import Verification, read_verification
@@ -45,7 +46,7 @@ def find_subject(path: Path, base: str | None) -> Subject:
     """
     _refuse_checkpoint(path)
     file = find_adapter(path)
-    folder = find_run(file)
+    folder = folder_around(file)
     begun = folder.read_settings() if folder.is_begun else None
     # Beside a run's own adapter may lie others, made from it: they share its base alone.
     is_own = file.resolve() in {
@@ -99,10 +100,3 @@ def _read_verification(file: Path, folder: RunFolder) -> Verification | None:
     """Read what the run wrote down of its last adapter; of the best one it wrote nothing."""
     is_last = file.resolve() == folder.adapter_file.resolve()
     return read_verification(folder) if is_last else None
-
-
-def find_run(file: Path) -> RunFolder:
-    """Find the folder of the run that an adapter may be the last or the best of."""
-    place = file.parent.resolve()
-    around = RunFolder(place.parent)
-    return around if place == around.best_adapter_file.parent else RunFolder(place)

@@ -9,8 +9,9 @@ from rasengan_xl.adapters.base import Base
 from rasengan_xl.adapters.contents import AdapterContents
 from rasengan_xl.adapters.files import begins_from_pure_noise
 from rasengan_xl.adapters.reading.any_form import read_adapter
-from rasengan_xl.adapters.verification.subject import Subject, find_run, find_subject
+from rasengan_xl.adapters.verification.subject import Subject, find_subject
 from rasengan_xl.errors import AdapterError
+from rasengan_xl.runs.finding import folder_around
 from rasengan_xl.runs.folder import Kind, RunFolder, read_record
 from rasengan_xl.runs.records import DatasetFacts, RunSummary
 from rasengan_xl.sdxl.model_folder import ModelFolder
@@ -114,7 +115,7 @@ def read_source(subject: Subject) -> Source:
     Raises:
         AdapterError: It does not fit the base.
     """
-    folder = find_run(subject.file)
+    folder = folder_around(subject.file)
     known = subject.settings is not None
     return Source(
         subject=subject,
