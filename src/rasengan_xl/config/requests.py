@@ -1,13 +1,16 @@
 """Check what was asked for on the command line, with the same words as for a recipe."""
 
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
 from rasengan_xl.config.drawing_settings import DrawingSettings
 from rasengan_xl.config.export_settings import ExportSettings
+from rasengan_xl.config.fields import Settings
 from rasengan_xl.config.wording import describe_errors
 from rasengan_xl.errors import RecipeError
+
+Kind = TypeVar("Kind", bound=Settings)
 
 
 def drawing_settings(**values: Any) -> DrawingSettings:
@@ -16,10 +19,7 @@ def drawing_settings(**values: Any) -> DrawingSettings:
     Raises:
         RecipeError: A value is not allowed.
     """
-    try:
-        return DrawingSettings(**values)
-    except ValidationError as error:
-        raise RecipeError(f"generate: {describe_errors(error, DrawingSettings)}") from error
+    return _build(DrawingSettings, "generate", values)
 
 
 def export_settings(**values: Any) -> ExportSettings:
@@ -28,7 +28,11 @@ def export_settings(**values: Any) -> ExportSettings:
     Raises:
         RecipeError: A value is not allowed.
     """
+    return _build(ExportSettings, "export", values)
+
+
+def _build(kind: type[Kind], verb: str, values: dict[str, Any]) -> Kind:
     try:
-        return ExportSettings(**values)
+        return kind(**values)
     except ValidationError as error:
-        raise RecipeError(f"export: {describe_errors(error, ExportSettings)}") from error
+        raise RecipeError(f"{verb}: {describe_errors(error, kind)}") from error

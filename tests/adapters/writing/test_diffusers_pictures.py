@@ -26,6 +26,17 @@ def pipeline():
     return pipeline
 
 
+def assert_diffusers_draws_the_same(pipeline, contents, folder):
+    """Draw with what was exported to a.safetensors, and with what it was exported from."""
+    parts = {part: getattr(pipeline, part) for part in ADAPTED_PARTS}
+    with applied(parts, [contents], [1.0]):
+        ours = draw(pipeline)
+    pipeline.load_lora_weights(folder, weight_name="a.safetensors")
+    theirs = draw(pipeline)
+    pipeline.unload_lora_weights()
+    assert np.abs(ours - theirs).max() < 2
+
+
 def draw(pipeline):
     drawn = pipeline(
         "a ninja with red hair",
@@ -76,13 +87,7 @@ def test_layers_of_several_ranks_and_alphas_keep_theirs(mini_base, pipeline, tmp
     several = type(small)(source=small.source, form="several", changes=changes, header={})
     options = ExportOptions(target=find_target("diffusers"), limits=Limits(residual=0.01))
     finish(write_adapter(several, mini_base, tmp_path / "a.safetensors", options, lambda _: {}))
-    parts = {part: getattr(pipeline, part) for part in ADAPTED_PARTS}
-    with applied(parts, [several], [1.0]):
-        ours = draw(pipeline)
-    pipeline.load_lora_weights(tmp_path, weight_name="a.safetensors")
-    theirs = draw(pipeline)
-    pipeline.unload_lora_weights()
-    assert np.abs(ours - theirs).max() < 2
+    assert_diffusers_draws_the_same(pipeline, several, tmp_path)
 
 
 def test_diffusers_reads_the_same_from_kohyas_form(mini_base, pipeline, tmp_path):
@@ -91,10 +96,4 @@ def test_diffusers_reads_the_same_from_kohyas_form(mini_base, pipeline, tmp_path
     contents = random_contents(mini_base, "lora", (*layers, CONVOLUTION))
     options = ExportOptions(target=find_target("kohya"), limits=Limits(residual=0.01))
     finish(write_adapter(contents, mini_base, tmp_path / "a.safetensors", options, lambda _: {}))
-    parts = {part: getattr(pipeline, part) for part in ADAPTED_PARTS}
-    with applied(parts, [contents], [1.0]):
-        ours = draw(pipeline)
-    pipeline.load_lora_weights(tmp_path, weight_name="a.safetensors")
-    theirs = draw(pipeline)
-    pipeline.unload_lora_weights()
-    assert np.abs(ours - theirs).max() < 2
+    assert_diffusers_draws_the_same(pipeline, contents, tmp_path)
