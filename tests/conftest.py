@@ -10,8 +10,8 @@ import pytest
 from jaxtyping import install_import_hook
 
 # Shapes written in signatures are checked while tests run, and only then.
-SHAPED = ("sdxl", "sources", "dataset", "preparation", "adapters", "evaluation", "training")
-SHAPED += ("generation",)
+SHAPED = ("sdxl", "sources", "dataset", "preparation", "engine", "adapters", "evaluation")
+SHAPED += ("training", "generation")
 SHAPED += ("mini.pretrain", "mini.reader")
 install_import_hook([f"rasengan_xl.{name}" for name in SHAPED], "beartype.beartype")
 

@@ -10,6 +10,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from rasengan_xl.config.dataset_settings import CaptionSettings, DatasetSettings
+from rasengan_xl.config.engine_settings import EngineSettings
 from rasengan_xl.config.fields import Settings, Share
 from rasengan_xl.config.training_settings import ObjectiveSettings, TrainingSettings
 
@@ -110,6 +111,7 @@ class RunSettings(Settings):
     objective: ObjectiveSettings = ObjectiveSettings()
     training: TrainingSettings = TrainingSettings()
     compute: ComputeSettings = ComputeSettings()
+    engine: EngineSettings = EngineSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
 
     @property

@@ -1,0 +1,1 @@
+"""How a frozen UNet and its adapter compute: in few kernels, keeping little."""
