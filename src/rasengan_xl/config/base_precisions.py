@@ -1,4 +1,4 @@
-"""What a base precision means: how the frozen UNet's weights are stored, and what that is called."""
+"""What a base precision means: how a frozen UNet's weights are stored, and its name."""
 
 from dataclasses import dataclass
 from typing import Literal

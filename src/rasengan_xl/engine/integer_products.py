@@ -11,12 +11,15 @@ import torch
 from jaxtyping import Float, Float32, Int8, Int32
 from torch import Tensor, nn
 
+from rasengan_xl.engine.kernels.availability import has_kernels, load_kernels
 from rasengan_xl.sdxl.int8_layers import LARGEST, Int8Linear
 
 LEAST_ROWS = 32
 """cuBLAS multiplies more than 16 rows only; as few are no work anyway."""
 MULTIPLE = 8
 """Of both widths, for cuBLAS."""
+
+_multiply: Any = cast("Any", torch)._int_mm  # noqa: SLF001 - it has no public name
 
 Rows = Int8[Tensor, "token width"]
 Scales = Float32[Tensor, "token 1"]
@@ -37,7 +40,7 @@ def integer_product(
     """Compute a layer of int8 weights."""
     stored = cast("Int8Linear", layer)
     rows, scales = round_rows(given.reshape(-1, given.shape[-1]))
-    sums = torch._int_mm(rows, stored.weight.T)  # noqa: SLF001 - has no public name
+    sums = _multiply(rows, stored.weight.T)
     bias = cast("Tensor | None", stored.bias)
     product = scale_sums(sums, scales, stored.scale, bias, given.dtype)
     return product.view(*given.shape[:-1], layer.out_features)
@@ -52,7 +55,7 @@ def integer_input_gradient(
     rows, scales = round_rows(flat, stored.scale)
     # cuBLAS multiplies int8 only where both are summed over along their rows in memory.
     by_input = stored.weight.T.contiguous()
-    sums = torch._int_mm(rows, by_input.T)  # noqa: SLF001 - has no public name
+    sums = _multiply(rows, by_input.T)
     found = scale_sums(sums, scales, None, None, gradient.dtype)
     return found.view(*gradient.shape[:-1], layer.in_features)
 
@@ -66,8 +69,8 @@ def round_rows(
         values: To round.
         factors: Of each column, multiplied first.
     """
-    if values.is_cuda:
-        return _kernels().round_rows(values, factors)
+    if has_kernels(values):
+        return load_kernels("integer_rows").round_rows(values, factors)
     in_full = values.float() if factors is None else values * factors.T
     largest = in_full.abs().amax(dim=1, keepdim=True)
     scales = largest.clamp(min=torch.finfo(torch.float32).tiny * LARGEST) / LARGEST
@@ -90,18 +93,11 @@ def scale_sums(
         bias: Added; absent: nothing.
         dtype: Of the result, which is rounded once.
     """
-    if sums.is_cuda:
-        return _kernels().scale_sums(sums, scales, factors, bias, dtype)
+    if has_kernels(scales):
+        return load_kernels("integer_rows").scale_sums(sums, scales, factors, bias, dtype)
     product = sums * scales
     if factors is not None:
         product *= factors.T
     if bias is not None:
         product += bias
     return product.to(dtype)
-
-
-def _kernels() -> Any:
-    """Load the GPU's kernels, where there is a GPU."""
-    from rasengan_xl.engine.kernels import integer_rows  # noqa: PLC0415
-
-    return integer_rows

@@ -50,13 +50,13 @@ def read_weight(layer: Layer, out: Weight | None = None) -> Weight:
         return read_int8(layer, out)
     if isinstance(layer, nn.Linear) and is_nf4(layer):
         return read_nf4(layer, out)
-    return layer.weight
+    return layer.weight.detach()
 
 
 def read_briefly(layer: Layer) -> Weight:
     """Return a frozen layer's weight, valid until the next one on its device is read so."""
     if is_plain(layer):
-        return layer.weight
+        return layer.weight.detach()
     shape, place = weight_shape(layer), (layer.weight.device, compute_dtype(layer))
     if layer.weight.dim() == len("nchw") and _is_channels_last(layer.weight):
         out, inside, height, width = shape

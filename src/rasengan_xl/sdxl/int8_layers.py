@@ -84,7 +84,7 @@ class Int8Conv2d(nn.Conv2d):
         backward: Any = torch.ops.aten.convolution_backward
         of_input, _, _ = backward(
             gradient, like, weight, None, stride, padding, dilation,
-            False, [0, 0], groups, [True, False, False],
+            False, [0, 0], groups, [True, False, False],  # noqa: FBT003 - not transposed
         )  # fmt: skip
         return of_input
 

@@ -24,7 +24,8 @@ def list_tensors(model: nn.Module) -> dict[str, Tensor]:
 
 def constants_of(weight: Tensor) -> dict[str, Tensor]:
     """Return what an NF4 weight is read back by; nothing for any other."""
-    state = weight.quant_state if isinstance(weight, _Params4bit) else None
+    stored: Any = weight
+    state = stored.quant_state if isinstance(weight, _Params4bit) else None
     if state is None:
         return {}
     return {
