@@ -61,7 +61,9 @@ class _Builder:
     modules: Mapping[str, nn.Module]
     layers: Mapping[str, AdaptedLayer]
     options: EngineOptions
-    made: dict[tuple[str, ...], Projections] = field(default_factory=dict)
+    made: dict[tuple[str, ...], Projections] = field(
+        default_factory=dict[tuple[str, ...], Projections]
+    )
 
     @property
     def frugality(self) -> Frugality:
@@ -166,8 +168,8 @@ def _list_groups(
     sets: list[list[str]] = []
     texts: list[str] = []
     for block in blocks:
-        for roles in (QUERY_KEY_VALUE, (OUTPUT,), (TEXT_QUERY,), (TEXT_OUTPUT,)):
-            sets.append([f"{block}.{role}" for role in roles])
+        attention = (QUERY_KEY_VALUE, (OUTPUT,), (TEXT_QUERY,), (TEXT_OUTPUT,))
+        sets += [[f"{block}.{role}" for role in roles] for roles in attention]
         text = [f"{block}.{role}" for role in TEXT_KEY_VALUE]
         if builder.options.batch_text_projections:
             texts += text

@@ -8,11 +8,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from rasengan_xl.engine.attention import attend
+from rasengan_xl.engine.attention import Kernel, attend
 from rasengan_xl.engine.projecting import FeedForward, KeepingFeedForward, Projection
 from rasengan_xl.engine.text_projections import TextProjections
 
-Tokens = Float[Tensor, "batch token width"]
+Tokens = Float[Tensor, "batch token feature"]
+Caption = Float[Tensor, "batch word text_feature"]
+Keys = Float[Tensor, "batch word feature"]
 Picture = Float[Tensor, "batch channel height width"]
 
 
@@ -37,7 +39,7 @@ class BlockParts:
     to_text_output: Projection
     feed_forward: FeedForward | KeepingFeedForward
     heads: int
-    kernel: str
+    kernel: Kernel
     """Of attention."""
 
 
@@ -62,7 +64,7 @@ class TransformerBlock(nn.Module):
         self,
         hidden_states: Tokens,
         attention_mask: None = None,
-        encoder_hidden_states: Tokens | None = None,
+        encoder_hidden_states: Caption | None = None,
         encoder_attention_mask: None = None,
         **_unused: Any,
     ) -> Tokens:
@@ -88,7 +90,7 @@ class TransformerBlock(nn.Module):
         dropouts = [p.low_rank.dropout for p, _ in groups if p.low_rank is not None]
         return self.training and any(dropouts)
 
-    def _text(self, encoder_hidden_states: Tokens | None) -> tuple[Tokens, Tokens]:
+    def _text(self, encoder_hidden_states: Caption | None) -> tuple[Keys, Keys]:
         source = self._parts.text
         if source.shared is not None:
             return source.shared.take(*source.places)
@@ -97,7 +99,7 @@ class TransformerBlock(nn.Module):
         key, value = source.own(encoder_hidden_states, training=self.training)
         return key, value
 
-    def _compute(self, hidden: Tokens, text_key: Tokens, text_value: Tokens) -> Tokens:
+    def _compute(self, hidden: Tokens, text_key: Keys, text_value: Keys) -> Tokens:
         parts, training = self._parts, self.training
         norm: Any = self.norm1
         query, key, value = parts.to_query_key_value(hidden, norm, training=training)
@@ -133,7 +135,7 @@ class Transformer(nn.Module):
     def forward(
         self,
         hidden_states: Picture,
-        encoder_hidden_states: Tokens | None = None,
+        encoder_hidden_states: Caption | None = None,
         attention_mask: None = None,
         encoder_attention_mask: None = None,
         **_unused: Any,
