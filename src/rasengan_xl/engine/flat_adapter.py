@@ -104,7 +104,9 @@ class FlatAdapter:
         self.enabled = True
         self.dropout = dropout
         self.decompose = decompose
-        self.stacks, sizes = _lay_out([layer for group in groups for layer in group], decompose=decompose)
+        self.stacks, sizes = _lay_out(
+            [layer for group in groups for layer in group], decompose=decompose
+        )
         precise = torch.promote_types(torch.float32, dtype)
         self.weights = torch.zeros(sum(sizes), dtype=precise, device=device)
         self.gradients = torch.zeros_like(self.weights)

@@ -128,7 +128,9 @@ class _Project(Function):
         product, kept = projections.project(seen, training=work.training)
         needs_seen = kept.low is not None and not (work.frugal.norms and norm is not None)
         before = None if norm is None else rows
-        ctx.save_for_backward(before, mean, deviation, seen if needs_seen else None, *kept.tensors())
+        ctx.save_for_backward(
+            before, mean, deviation, seen if needs_seen else None, *kept.tensors()
+        )
         ctx.work, ctx.shape = work, given.shape
         shaped = product.view(*given.shape[:-1], -1)
         return cast("_Outputs", shaped.split(projections.outputs, dim=-1))
@@ -182,7 +184,7 @@ class _FeedForward(Function):
         if seen is None and (kept.low is not None or hidden is None):
             seen = _normalise(rows, norm)[0]
         if hidden is None:
-            hidden = first.again(seen, kept)
+            hidden = first.again(cast("Tensor", seen), kept)
         else:
             kept.scaled = first.without_bias(hidden)
         activated = geglu(hidden) if kept_second.low is not None else None

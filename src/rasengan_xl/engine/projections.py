@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from rasengan_xl.engine.flat_adapter import FlatAdapter, LowRank
 from rasengan_xl.engine.gain import apply_gain_, gain_backward
-from rasengan_xl.engine.weights import compute_dtype, is_plain, read_weight
+from rasengan_xl.engine.weights import compute_dtype, is_plain, read_briefly
 
 Given = Float[Tensor, "token input"]
 Product = Float[Tensor, "token output"]
@@ -165,7 +165,7 @@ class Projections:
             weights = self._joined.view(len(self.layers), self.outputs, self.inputs)
             return torch.bmm(down, weights.transpose(1, 2))
         return torch.stack(
-            [a @ read_weight(layer).T for a, layer in zip(down, self.layers, strict=True)]
+            [a @ read_briefly(layer).T for a, layer in zip(down, self.layers, strict=True)]
         )
 
     def _base(self, given: Given, bias: Tensor | None) -> Product:
@@ -174,21 +174,21 @@ class Projections:
             return given @ weights if bias is None else torch.addmm(bias, given, weights)
         product = given.new_empty(len(given), self.width)
         for layer, part in zip(self.layers, self._parts(product), strict=True):
-            torch.mm(given, read_weight(layer).T, out=part)
+            torch.mm(given, read_briefly(layer).T, out=part)
         return product if bias is None else product.add_(bias)
 
     def _base_apart(self, given: Given) -> Product:
         """Compute as the layers would by themselves, to the bit."""
-        outputs = [nn.functional.linear(given, read_weight(ly), ly.bias) for ly in self.layers]
+        outputs = [nn.functional.linear(given, read_briefly(ly), ly.bias) for ly in self.layers]
         return outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=1)
 
     def _base_back(self, gradient: Product) -> Given:
         if self._joined is not None:
             return gradient @ self._joined
         first, *others = zip(self.layers, self._parts(gradient), strict=True)
-        wanted = first[1] @ read_weight(first[0])
+        wanted = first[1] @ read_briefly(first[0])
         for layer, part in others:
-            torch.addmm(wanted, part, read_weight(layer), out=wanted)
+            torch.addmm(wanted, part, read_briefly(layer), out=wanted)
         return wanted
 
     def _add_low_rank(self, product: Product, low: Tensor, low_rank: LowRank) -> None:
@@ -234,7 +234,8 @@ def _join(layers: tuple[nn.Linear, ...]) -> Tensor:
     if len(layers) == 1:
         return layers[0].weight.detach()
     joined = torch.cat([layer.weight.detach() for layer in layers])
-    for layer, part in zip(layers, joined.split(layers[0].out_features), strict=True):
+    parts = cast("tuple[Tensor, ...]", joined.split(layers[0].out_features))
+    for layer, part in zip(layers, parts, strict=True):
         layer.weight.data = part
     return joined
 

@@ -22,6 +22,7 @@ from rasengan_xl.engine.transformer_block import (
     Transformer,
     TransformerBlock,
 )
+from rasengan_xl.engine.weights import reserve_scratch
 
 QUERY_KEY_VALUE = ("attn1.to_q", "attn1.to_k", "attn1.to_v")
 OUTPUT, TEXT_QUERY, TEXT_OUTPUT = "attn1.to_out.0", "attn2.to_q", "attn2.to_out.0"
@@ -132,6 +133,7 @@ def rebuild(
         dtype=shape.dtype,
         device=shape.device,
     )
+    reserve_scratch(unet)
     builder.make(groups, adapter)
     shared = _share_texts(builder, texts, unet)
     for name in blocks:

@@ -1,16 +1,18 @@
 """SDXL's transformer, computed by grouped projections, in the shells of diffusers' modules."""
 
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
+from torch.utils import checkpoint as checkpointing
 
 from rasengan_xl.engine.attention import Kernel, attend
 from rasengan_xl.engine.projecting import FeedForward, KeepingFeedForward, Projection
 from rasengan_xl.engine.text_projections import TextProjections
+
+_checkpoint: Any = checkpointing.checkpoint  # carries no types
 
 Tokens = Float[Tensor, "batch token feature"]
 Caption = Float[Tensor, "batch word text_feature"]
@@ -73,14 +75,14 @@ class TransformerBlock(nn.Module):
         assert encoder_attention_mask is None
         text = self._text(encoder_hidden_states)
         if self._recompute and torch.is_grad_enabled():
-            computed = checkpoint(
+            computed = _checkpoint(
                 self._compute,
                 hidden_states,
                 *text,
                 use_reentrant=False,
                 preserve_rng_state=self.draws_by_chance,
             )
-            return cast("Tensor", computed)
+            return computed
         return self._compute(hidden_states, *text)
 
     @property

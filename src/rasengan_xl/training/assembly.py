@@ -129,7 +129,7 @@ def _new_state(
         optimizer=optimizer,
         scaler=torch.amp.GradScaler(compute.device.type, enabled=compute.dtype is torch.float16),
         trace=TraceHash(),
-        given=GivenWeights(adapter, optimizer, settings.training.ema_decay),
+        given=GivenWeights(adapter.trained, optimizer, settings.training.ema_decay, adapter.settle),
         global_batch=global_batch(settings, ranks.count),
         precision=str(compute.dtype).removeprefix("torch."),
         zero_terminal_snr=settings.objective.zero_terminal_snr is True,

@@ -1,15 +1,14 @@
 """The weights that are given out, where they are an average of the trained ones."""
 
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from typing import Any, cast
 
 import torch
 from torch import Tensor
+from torch.nn import Parameter
 from torch.optim import Optimizer
 from torch.optim.swa_utils import get_ema_multi_avg_fn
-
-from rasengan_xl.adapters.adapter import Adapter
 
 _UPDATES = "updates"
 
@@ -62,13 +61,13 @@ class GivenWeights:
         modes = [group.get("train_mode") for group in self._optimizer.param_groups]
         try:
             self._put_in_place()
-            self._adapter.settle()
+            self._settle()
             yield
         finally:
             with torch.no_grad():
                 for name, parameter in self._parameters.items():
                     parameter.copy_(trained[name])
-            self._adapter.settle()
+            self._settle()
             for group, mode in zip(self._optimizer.param_groups, modes, strict=True):
                 if mode is not None:
                     group["train_mode"] = mode
