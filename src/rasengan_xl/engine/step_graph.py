@@ -6,7 +6,7 @@ thousands of them by one call.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,6 +17,13 @@ Tensors = Mapping[str, Tensor]
 
 MOST_SHAPES = 16
 """Recorded; each shape's graph takes host and device memory beyond what all of them share."""
+
+
+Recording = Callable[[], Tensor]
+"""Computes from what the inputs hold now; its result lasts until it is called again."""
+
+Recorder = Callable[[Callable[[], Tensor]], Recording]
+"""Records what a function does without its being done."""
 
 
 def why_no_graph(device: torch.device, options: EngineOptions, dropout: float) -> str | None:
@@ -36,42 +43,26 @@ def why_no_graph(device: torch.device, options: EngineOptions, dropout: float) -
     return None
 
 
-class Recording(Protocol):
-    """Kernels that have been recorded."""
-
-    def replay(self) -> Tensor:
-        """Compute from what the inputs hold now; the result lasts until the next replay."""
-        ...
-
-
-Recorder = Callable[[Callable[[], Tensor]], Recording]
-"""Records what a function does without its being done."""
-
-
 class GpuRecorder:
     """Records CUDA graphs that share their memory, of which only one is replayed at a time."""
 
     def __init__(self) -> None:
-        self._pool: tuple[int, int] | None = None
+        self._pool: Any = None
 
     def __call__(self, function: Callable[[], Tensor]) -> Recording:
         """Record a function that waits for nothing and leaves no tensor behind but its result."""
-        self._pool = self._pool or torch.cuda.graph_pool_handle()
+        if self._pool is None:
+            self._pool = torch.cuda.graph_pool_handle()
         graph = torch.cuda.CUDAGraph()
         # Other threads read ahead, and pin memory, which the strictest mode forbids them.
         with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
             result = function()
-        return _Graph(graph, result)
 
+        def replay() -> Tensor:
+            graph.replay()
+            return result
 
-@dataclass(frozen=True, slots=True)
-class _Graph:
-    graph: torch.cuda.CUDAGraph
-    result: Tensor
-
-    def replay(self) -> Tensor:
-        self.graph.replay()
-        return self.result
+        return replay
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +73,7 @@ class _Recorded:
     def replay(self, tensors: Tensors) -> Tensor:
         for name, held in self.inputs.items():
             held.copy_(tensors[name], non_blocking=True)
-        return self.recording.replay().clone()
+        return self.recording().clone()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
 
 from jaxtyping import Float
 from torch import Tensor
@@ -12,22 +11,6 @@ from rasengan_xl.sdxl.compute import Compute
 from rasengan_xl.sdxl.objective import LatentBatch, Objective, denoising_losses
 from rasengan_xl.training.state import TrainingState
 from rasengan_xl.training.step_end import StepEnd
-
-
-class StepComputer(Protocol):
-    """Computes a step: the gradient of each micro-batch, then the end."""
-
-    def add_gradient(self, batch: LatentBatch) -> Float[Tensor, " batch"]:
-        """Add a micro-batch's share to the step's gradient; return its pictures' losses."""
-        ...
-
-    def finish(self, loss: Tensor) -> Tensor:
-        """Take the step, unless it is void; return the gradient's norm, on the device.
-
-        Args:
-            loss: Of the step, one number on the device.
-        """
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +24,7 @@ class EagerStep:
     end: StepEnd
 
     def add_gradient(self, batch: LatentBatch) -> Float[Tensor, " batch"]:
-        """Back-propagate a micro-batch's share of the step's mean loss."""
+        """Add a micro-batch's share to the step's gradient; return its pictures' losses."""
         adapter = self.state.adapter
         with adapter.computing(self.compute):
             on_device = batch.to(self.compute.device)
@@ -51,7 +34,11 @@ class EagerStep:
         return each.detach()
 
     def finish(self, loss: Tensor) -> Tensor:
-        """Take the step."""
+        """Take the step, unless it is void; return the gradient's norm, on the device.
+
+        Args:
+            loss: Of the step, one number on the device.
+        """
         self.end.take_rates()
         return self.end.finish(loss)
 
@@ -78,19 +65,18 @@ class RecordedStep:
             record,
             Fallback(keep=self._keep_gradients, tell=tell),
         )
-        self._finish = eager.end.finish
-        if eager.end.waits_for_nothing:
-            end = Replayed(lambda tensors: eager.end.finish(tensors["loss"]), device, record)
-            self._finish = lambda loss: end({"loss": loss})
+        self._end = Replayed(lambda tensors: eager.end.finish(tensors["loss"]), device, record)
 
     def add_gradient(self, batch: LatentBatch) -> Float[Tensor, " batch"]:
-        """Add a micro-batch's share to the step's gradient."""
+        """Add a micro-batch's share to the step's gradient; return its pictures' losses."""
         return self._add(batch.tensors())
 
     def finish(self, loss: Tensor) -> Tensor:
-        """Take the step."""
+        """Take the step, unless it is void; return the gradient's norm, on the device."""
+        if not self._eager.end.waits_for_nothing:
+            return self._eager.finish(loss)
         self._eager.end.take_rates()
-        return self._finish(loss)
+        return self._end({"loss": loss})
 
     def _keep_gradients(self) -> Callable[[], None]:
         adapter = self._eager.state.adapter
@@ -104,3 +90,6 @@ class RecordedStep:
                     parameter.grad.copy_(kept[name])
 
         return bring_back
+
+
+StepComputer = EagerStep | RecordedStep

@@ -46,8 +46,11 @@ class StepEnd:
         scaler, optimizer = self._state.scaler, self._state.optimizer
         scaler.unscale_(optimizer)
         norm = get_total_norm([p.grad for p in self._parameters if p.grad is not None])
-        clip_grads_with_norm_(self._parameters, self._max_norm, norm)
-        is_sound = norm.isfinite() & loss.isfinite()
+        is_finite = norm.isfinite()
+        # A norm that is no number would make every gradient none: nobody could tell whose it is.
+        shown = norm.where(is_finite, torch.zeros_like(norm))
+        clip_grads_with_norm_(self._parameters, self._max_norm, shown)
+        is_sound = is_finite & loss.isfinite()
         if self.waits_for_nothing:
             with _on_device(optimizer, self._rates, is_sound):
                 optimizer.step()
