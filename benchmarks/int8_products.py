@@ -13,6 +13,7 @@ import json
 import statistics
 from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -97,8 +98,7 @@ def median_ms(way: Product, given: Tensor) -> float:
         way(inputs[turn % 2])
         mark.record()
     torch.cuda.synchronize()
-    pairs = zip(marks[:-1], marks[1:], strict=True)
-    return statistics.median(first.elapsed_time(second) for first, second in pairs)
+    return statistics.median(first.elapsed_time(second) for first, second in pairwise(marks))
 
 
 if __name__ == "__main__":

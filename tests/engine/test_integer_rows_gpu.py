@@ -11,7 +11,10 @@ from rasengan_xl.sdxl.compute import Compute
 from rasengan_xl.sdxl.int8_layers import Int8Linear
 from rasengan_xl.sdxl.nf4_layers import store_in_nf4
 
-pytestmark = pytest.mark.gpu
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
+]
 CUDA = torch.device("cuda")
 WIDTHS = [(77, 2048, 640), (1024, 1280, 10240), (4096, 5120, 1280), (33, 640, 640)]
 

@@ -1,6 +1,6 @@
 """Round rows to 8-bit whole numbers, and turn sums of their products back, in one pass each."""
 
-# pyright: basic, reportMissingImports=false
+# pyright: basic, reportMissingImports=false, reportIndexIssue=false
 from typing import Any, no_type_check
 
 import torch
