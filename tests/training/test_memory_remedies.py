@@ -41,9 +41,9 @@ def test_what_is_in_use_already_is_not_offered():
     spent = {
         "training": {
             "batch_size": 1,
-            "gradient_checkpointing": True,
             "optimizer": "paged_adamw8bit",
         },
+        "engine": {"memory": "recompute-all"},
         "adapter": {"base_precision": "nf4", "rank": 1},
         "dataset": {"resolution": 64},
     }
