@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import fields
 from itertools import product
-from typing import Literal
+from typing import Any, Literal, cast
 
 from pydantic import Field
 
@@ -41,17 +41,16 @@ class Arm(Record):
 
     def engine(self) -> EngineOptions:
         """Return the options of our engine."""
-        return EngineOptions(**self.options)  # pyright: ignore[reportArgumentType]
+        return EngineOptions(**cast("Any", self.options))
 
 
-def ours(name: str, *, graph: bool = False, **fields_: object) -> Arm:
+def ours(name: str, *, graph: bool = False, **fields_: Any) -> Arm:
     """Name an arm of our own, at what a GPU gets by itself."""
-    extra = fields_.pop("options", {})
-    options = {**FAST, "cuda_graph": graph, **extra}  # pyright: ignore[reportGeneralTypeIssues]
+    options = {**FAST, "cuda_graph": graph, **fields_.pop("options", {})}
     return Arm.model_validate({"name": name, "trainer": "ours", "options": options, **fields_})
 
 
-def diffusers(name: str, **fields_: object) -> Arm:
+def diffusers(name: str, **fields_: Any) -> Arm:
     """Name an arm of diffusers' script: adapters are as precise as there."""
     bf16 = fields_.get("precision", "bf16") == "bf16"
     known = {"name": name, "trainer": "diffusers", "half_adapters": bf16}
@@ -90,7 +89,7 @@ GOALS: tuple[Arm, ...] = (
 
 def switches(resolution: Resolution = 1024, batch_size: int = 4) -> Iterable[Arm]:
     """Name an arm for each optimisation turned off alone, and for each mode of memory."""
-    at = {"resolution": resolution, "batch_size": batch_size}
+    at: dict[str, Any] = {"resolution": resolution, "batch_size": batch_size}
     place = f"{resolution} b{batch_size}"
     yield ours(f"ours lora {place} eager", **at)
     yield ours(f"ours lora {place} graph", graph=True, **at)
@@ -110,7 +109,11 @@ def grid() -> Iterable[Arm]:
     """Name every method of every trainer at every size."""
     sizes = [*product((512, 1024), (1, 4, 8)), (512, 16)]
     for precision, (resolution, batch_size) in product(("bf16", "fp16"), sizes):
-        at = {"precision": precision, "resolution": resolution, "batch_size": batch_size}
+        at: dict[str, Any] = {
+            "precision": precision,
+            "resolution": resolution,
+            "batch_size": batch_size,
+        }
         place = f"{resolution} b{batch_size} {precision}"
         for base, graph in product(("full", "nf4", "nf4-small", "int8"), (True, False)):
             how = "graph" if graph else "eager"
@@ -129,7 +132,7 @@ def grid() -> Iterable[Arm]:
 
 def mini() -> Iterable[Arm]:
     """Name the arms that a CPU can try on mini SDXL's UNet."""
-    at = {"precision": "fp32", "resolution": 64, "batch_size": 2, "check": True}
+    at: dict[str, Any] = {"precision": "fp32", "resolution": 64, "batch_size": 2, "check": True}
     plain: dict[str, str | bool] = {"channels_last": False, "attention": "default"}
     yield ours("ours lora mini", options=plain, **at)
     yield ours("ours dora mini", options=plain, decompose=True, **at)

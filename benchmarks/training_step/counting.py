@@ -1,7 +1,7 @@
 """What a step takes by count, on tensors that have shapes and no values: no GPU is needed."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Any
 from weakref import ref
@@ -22,8 +22,8 @@ from rasengan_xl.sdxl.compute import Compute
 GIB = 2**30
 _LOOKS = """
     _reshape_alias _unsafe_view alias as_strided chunk detach diagonal expand is_same_size
-    lift_fresh permute reshape select slice split split_with_sizes squeeze t transpose unbind unfold unsqueeze
-    view empty empty_like empty_strided new_empty
+    lift_fresh permute reshape select slice split split_with_sizes squeeze t transpose unbind
+    unfold unsqueeze view empty empty_like empty_strided new_empty
 """
 NO_KERNEL = frozenset(_LOOKS.split())
 """What only looks at memory in another way, or allocates it."""
@@ -110,8 +110,8 @@ class SavedBytes:
 
 
 def storage_id(tensor: Tensor) -> int:
-    """Tell memory apart that has no address, as on the device `meta`."""
-    return tensor.untyped_storage()._cdata  # noqa: SLF001 - nothing public tells it
+    """Tell memory apart that has no address, as on `meta`, by what nothing public tells."""
+    return tensor.untyped_storage()._cdata  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
 
 
 class _Flash(torch.autograd.Function):
@@ -125,13 +125,13 @@ class _Flash(torch.autograd.Function):
         return output
 
     @staticmethod
-    def backward(ctx: Any, _: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        query, key, value, *_ = ctx.saved_tensors
+    def backward(ctx: Any, *_: Any) -> tuple[Tensor, Tensor, Tensor]:
+        query, key, value = ctx.saved_tensors[:3]
         return torch.zeros_like(query), torch.empty_like(key), torch.empty_like(value)
 
 
 @contextmanager
-def flash_attention() -> Iterator[None]:
+def flash_attention() -> Generator[None]:
     """Have attention count as one kernel each way: on `meta` it falls apart into its formula."""
     plain = functional.scaled_dot_product_attention
 

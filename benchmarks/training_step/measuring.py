@@ -102,9 +102,8 @@ def count_launches(taken: Iterator[float], losses: list[float]) -> int:
         losses.append(next(taken))
         torch.cuda.synchronize()
     events: Any = profiler.profiler
-    names = [
-        event.name()
+    return sum(
+        str(event.device_type()).endswith("CUDA")
+        and not event.name().startswith(("Memcpy", "Memset"))
         for event in events.kineto_results.events()
-        if str(event.device_type()).endswith("CUDA")
-    ]
-    return sum(not name.startswith(("Memcpy", "Memset")) for name in names)
+    )

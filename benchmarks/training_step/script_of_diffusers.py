@@ -120,10 +120,11 @@ def quantize(unet: Any, compute: Compute) -> None:
         if not isinstance(linear, nn.Linear):
             continue
         parent, _, child = name.rpartition(".")
+        has_bias: bool = "bias" in dict(linear.named_parameters())
         stored = layers.Linear4bit(
             linear.in_features,
             linear.out_features,
-            bias=linear.bias is not None,
+            bias=has_bias,
             compute_dtype=compute.dtype,
             compress_statistics=True,
             quant_type="nf4",
