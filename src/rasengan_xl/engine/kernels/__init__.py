@@ -1,0 +1,1 @@
+"""Kernels in Triton: one pass over memory where PyTorch takes several."""
