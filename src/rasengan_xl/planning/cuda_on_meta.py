@@ -33,6 +33,10 @@ class CudaOnMeta(TorchFunctionMode):
         self._lower = autocast_to
         self._cast: dict[int, tuple[Tensor, Tensor]] = {}
 
+    def again(self) -> "CudaOnMeta":
+        """Return the same for what is computed a second time."""
+        return CudaOnMeta(self._lower)
+
     def __exit__(self, *exception: Any) -> None:
         self._cast.clear()
         super().__exit__(*exception)
