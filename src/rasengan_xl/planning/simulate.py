@@ -15,6 +15,7 @@ from rasengan_xl.adapters.adapter import Adapter
 from rasengan_xl.adapters.attach import attach_adapter
 from rasengan_xl.config.settings import RunSettings
 from rasengan_xl.engine.options import EngineOptions
+from rasengan_xl.planning.caching_allocator import replay
 from rasengan_xl.planning.cuda_on_meta import CudaOnMeta
 from rasengan_xl.planning.ledger import Peak, find_peak
 from rasengan_xl.planning.model_shape import META, ModelShape
@@ -35,6 +36,8 @@ class Needs:
     """What a phase takes."""
 
     peak: Peak
+    reserved: int
+    """Most bytes that PyTorch's allocator holds."""
     work: Work
 
 
@@ -93,7 +96,8 @@ def simulate_step(
     work += recorder.work
     work.operations[end] += 1
     peak = find_peak(recorder.ledger, named, "backward", start)
-    return StepNeeds(peak=peak, work=work, trained=trained)
+    held = replay(recorder.ledger).most_reserved
+    return StepNeeds(peak=peak, reserved=held, work=work, trained=trained)
 
 
 def hold_model(recorder: Recorder, model: nn.Module) -> dict[int, str]:
