@@ -38,7 +38,7 @@ from rasengan_xl.sdxl.compute import Compute, choose_compute
 from rasengan_xl.sdxl.full_size import POOLED_WIDTH, TOKENS, UNET_CONFIG, build_full_size_unet
 from rasengan_xl.sdxl.noise_schedule import NoiseSchedule
 from rasengan_xl.sdxl.objective import build_objective
-from rasengan_xl.sdxl.quantization import quantize_linears
+from rasengan_xl.sdxl.quantization import quantize
 from rasengan_xl.training.given_weights import GivenWeights
 from rasengan_xl.training.loop import Task, train_steps
 from rasengan_xl.training.optimizer import build_optimizer
@@ -54,7 +54,7 @@ def measure(settings: RunSettings, store: Path, *, small: bool) -> dict[str, obj
     torch.manual_seed(0)
     unet = build_unet(compute, small=small)
     if settings.adapter.base_precision == "nf4":
-        quantize_linears(unet, compute)
+        quantize(unet, compute, "nf4")
         gc.collect()  # a real run quantizes from main memory: what was whole here leaves no trace
         torch.cuda.empty_cache()
     unet.to(compute.device)

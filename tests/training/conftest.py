@@ -36,7 +36,9 @@ def make_state_and_task():
         state = TrainingState(
             adapter=adapter,
             optimizer=optimizer,
-            given=GivenWeights(adapter.parameters, optimizer, settings.training.ema_decay),
+            given=GivenWeights(
+                adapter.trained, optimizer, settings.training.ema_decay, adapter.settle
+            ),
             scaler=torch.amp.GradScaler("cpu", enabled=False),
             trace=TraceHash(),
         )

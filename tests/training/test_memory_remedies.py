@@ -31,7 +31,7 @@ def test_three_remedies_come_cheapest_first_with_what_they_save():
     assert first.action == "--set training.batch_size=1 --set training.accumulation=4"
     assert first.saves_gib == pytest.approx(9.872 / 2, abs=0.001)
     assert first.price == "same result"
-    assert second.action == "--set training.gradient_checkpointing=true"
+    assert second.action == "--set engine.memory=recompute-all"
     assert second.saves_gib == pytest.approx(9.872 * 0.92, abs=0.001)
     assert third.action == "--set adapter.base_precision=nf4"
     assert third.saves_gib == pytest.approx(3.086, abs=0.001)

@@ -95,7 +95,7 @@ def test_a_step_without_memory_is_one_line_with_phase_figures_and_remedies(
     assert "GiB in use of" in told
     assert "2.50 more asked for" in told
     assert "--set training.batch_size=1 --set training.accumulation=2 saves at least " in told
-    assert "--set training.gradient_checkpointing=true saves at least " in told
+    assert "--set engine.memory=recompute-all saves at least " in told
     assert "--set compute.precision=bf16" in told
     assert "in a new run" in told
     assert told.endswith("the last checkpoint are kept: continue with --resume")

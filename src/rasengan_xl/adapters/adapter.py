@@ -55,6 +55,10 @@ class Adapter(ABC):
         """Begin a new step."""
 
     @abstractmethod
+    def gradients(self) -> Mapping[str, Tensor]:
+        """Return the gradients of `parameters`, by the same names."""
+
+    @abstractmethod
     def settle(self) -> None:
         """Compute with the weights as they are now, after they were changed."""
 

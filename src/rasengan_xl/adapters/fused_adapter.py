@@ -7,7 +7,7 @@ from typing import cast
 
 import torch
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
-from torch import nn
+from torch import Tensor, nn
 
 from rasengan_xl.adapters.adapter import Adapted, Adapter
 from rasengan_xl.adapters.fresh import fresh_down
@@ -48,6 +48,10 @@ class FusedAdapter(Adapter):
         """Begin a new step."""
         self.rebuilt.adapter.clear_gradients()
 
+    def gradients(self) -> Mapping[str, Tensor]:
+        """Return those that have been collected."""
+        return self.rebuilt.adapter.named_gradients()
+
     def settle(self) -> None:
         """Bring the shadow and DoRA's gains up to date."""
         self.rebuilt.settle()
@@ -67,9 +71,7 @@ def attach_fused(
         unet,
         {name: _describe(name, layer, settings) for name, layer in layers.items()},
         options,
-        Shape(
-            decompose=settings.decompose, dropout=settings.dropout, dtype=dtype, device=device
-        ),
+        Shape(decompose=settings.decompose, dropout=settings.dropout, dtype=dtype, device=device),
     )
     parameters = rebuilt.adapter.named_weights()
     if device.type != "meta":
@@ -87,7 +89,7 @@ def attach_fused(
 
 
 @torch.no_grad()
-def _draw(parameters: Mapping[str, torch.Tensor], seed: int) -> None:
+def _draw(parameters: Mapping[str, Tensor], seed: int) -> None:
     for name, weights in parameters.items():
         layer, found, _ = name.partition(".lora_A.")
         if found:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from peft import LoraConfig
+from torch import Tensor
 from torch.nn import Parameter
 
 from rasengan_xl.adapters.adapter import Adapted, Adapter
@@ -42,6 +43,10 @@ class PeftAdapter(Adapter):
         """Begin a new step."""
         for parameter in self.trained.values():
             parameter.grad = None
+
+    def gradients(self) -> Mapping[str, Tensor]:
+        """Return those that autograd has brought."""
+        return {n: p.grad for n, p in self.trained.items() if p.grad is not None}
 
     def settle(self) -> None:
         """Do nothing: PEFT computes with the weights themselves."""

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from rasengan_xl.engine.flat_adapter import FlatAdapter
 from rasengan_xl.engine.projections import Projections
-from rasengan_xl.engine.weights import read_weight
+from rasengan_xl.engine.weights import read_briefly
 
 
 class Decomposition:
@@ -31,7 +31,7 @@ class Decomposition:
         self._groups = tuple(groups)
         self._squares = torch.cat(
             [
-                read_weight(layer).to(adapter.weights.dtype).square().sum(dim=1)
+                read_briefly(layer).to(adapter.weights.dtype).square().sum(dim=1)
                 for layer in _in_order(adapter, groups)
             ]
         )

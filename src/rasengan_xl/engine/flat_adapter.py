@@ -104,15 +104,19 @@ class FlatAdapter:
         self.enabled = True
         self.dropout = dropout
         self.decompose = decompose
-        self.stacks, sizes = _lay_out([layer for group in groups for layer in group], decompose)
+        self.stacks, sizes = _lay_out(
+            [layer for group in groups for layer in group], decompose=decompose
+        )
         precise = torch.promote_types(torch.float32, dtype)
         self.weights = torch.zeros(sum(sizes), dtype=precise, device=device)
         self.gradients = torch.zeros_like(self.weights)
         factors = sizes[0] + sizes[1]
         is_apart = dtype != precise
         self._factors = self.weights[:factors]
-        self.shadow = torch.zeros(factors, dtype=dtype, device=device) if is_apart else self._factors
-        self._raw = torch.zeros_like(self.shadow) if is_apart else self.gradients[:factors]
+        self.shadow, self._raw = self._factors, self.gradients[:factors]
+        if is_apart:
+            self.shadow = torch.zeros(factors, dtype=dtype, device=device)
+            self._raw = torch.zeros_like(self.shadow)
         self._is_apart = is_apart
         magnitudes = sizes[2]
         self.gain = torch.ones(magnitudes, dtype=precise, device=device)
@@ -150,8 +154,9 @@ class FlatAdapter:
         """Return the adapters of layers that lie behind one another."""
         places = [self._places[name] for name in names]
         stack, first = places[0]
-        assert [(s is stack, i) for s, i in places] == [(True, first + n) for n in range(len(names))]
         rows = slice(first, first + len(names))
+        assert all(each is stack for each, _ in places)
+        assert [index for _, index in places] == list(range(rows.start, rows.stop))
         one = stack.layers[0]
         gain = norm = magnitude_gradient = None
         if self.decompose:
@@ -212,7 +217,7 @@ _SEGMENTS = ("lora_A", "lora_B", "lora_magnitude_vector")
 
 
 def _lay_out(
-    layers: Sequence[AdaptedLayer], decompose: bool
+    layers: Sequence[AdaptedLayer], *, decompose: bool
 ) -> tuple[tuple[_Stack, ...], tuple[int, int, int]]:
     """Put layers of one kind together: first all A, then all B, then all magnitudes."""
     kinds: dict[tuple[int, int, int, float], list[AdaptedLayer]] = {}
@@ -224,9 +229,7 @@ def _lay_out(
     down, up, magnitude = 0, downs, 0
     for (inputs, outputs, rank, _), members in kinds.items():
         stacks.append(
-            _Stack(
-                layers=tuple(members), down_start=down, up_start=up, magnitude_start=magnitude
-            )
+            _Stack(layers=tuple(members), down_start=down, up_start=up, magnitude_start=magnitude)
         )
         down += len(members) * rank * inputs
         up += len(members) * rank * outputs

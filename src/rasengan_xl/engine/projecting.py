@@ -6,8 +6,8 @@ than kept (arXiv:1604.06174, section 4, on what is cheap to compute again).
 
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float
@@ -18,7 +18,8 @@ from rasengan_xl.engine.geglu import geglu, geglu_backward
 from rasengan_xl.engine.projections import Kept, Projections
 
 Sequence3D = Float[Tensor, "batch token width"]
-Any2D = Float[Tensor, "*lead width"]
+Given = Float[Tensor, "*lead input"]
+Output = Float[Tensor, "*lead output"]
 
 _aten: Any = torch.ops.aten
 
@@ -45,17 +46,16 @@ class Projection:
         self._frugal = frugal
 
     def __call__(
-        self, given: Any2D, norm: nn.LayerNorm | None = None, *, training: bool = False
-    ) -> list[Any2D]:
+        self, given: Given, norm: nn.LayerNorm | None = None, *, training: bool = False
+    ) -> list[Output]:
         """Normalise, and multiply by the weights of all layers."""
         found: dict[int, Tensor] = {}
         for projections, places in self.groups:
             given = given.to(projections.dtype)
             with _in_own_precision(given):
-                outputs = _Project.apply(
-                    given, projections.anchor, projections, norm, self._frugal, training
-                )
-            found |= dict(zip(places, outputs, strict=True))  # pyright: ignore - untyped apply
+                work = _Work(projections, norm, self._frugal, training)
+                outputs = cast("_Outputs", _Project.apply(given, projections.anchor, work))
+            found |= dict(zip(places, outputs, strict=True))
         return [found[place] for place in range(len(found))]
 
 
@@ -73,10 +73,9 @@ class FeedForward:
         """Compute all of it, keeping the first projection's output or nothing."""
         given = given.to(self.first.dtype)
         anchor = self.first.anchor if self.first.anchor is not None else self.second.anchor
+        work = _Work(self.first, norm, self._frugal, training)
         with _in_own_precision(given):
-            return _FeedForward.apply(  # pyright: ignore - untyped apply
-                given, anchor, self.first, self.second, norm, self._frugal, training
-            )
+            return cast("Tensor", _FeedForward.apply(given, anchor, self.second, work))
 
 
 class KeepingFeedForward:
@@ -105,101 +104,99 @@ def _in_own_precision(given: Tensor) -> Generator[None]:
         yield
 
 
+_Outputs = tuple[Tensor, ...]
+_Gradients = tuple[Tensor | None, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """What a function of autograd's is to compute with, beside tensors."""
+
+    projections: Projections
+    norm: nn.LayerNorm | None
+    frugal: Frugality
+    training: bool
+
+
 class _Project(Function):
     @staticmethod
-    def forward(
-        ctx: Any,
-        given: Tensor,
-        anchor: Tensor | None,
-        projections: Projections,
-        norm: nn.LayerNorm | None,
-        frugal: Frugality,
-        training: bool,  # noqa: FBT001
-    ) -> tuple[Tensor, ...]:
+    def forward(ctx: Any, given: Tensor, anchor: Tensor | None, work: _Work) -> _Outputs:
         del anchor
+        projections, norm = work.projections, work.norm
         rows = given.reshape(-1, projections.inputs)
         seen, mean, deviation = _normalise(rows, norm)
-        product, kept = projections.project(seen, training=training)
-        needs_seen = kept.low is not None and not (frugal.norms and norm is not None)
+        product, kept = projections.project(seen, training=work.training)
+        needs_seen = kept.low is not None and not (work.frugal.norms and norm is not None)
         before = None if norm is None else rows
         ctx.save_for_backward(
             before, mean, deviation, seen if needs_seen else None, *kept.tensors()
         )
-        ctx.projections, ctx.norm, ctx.shape = projections, norm, given.shape
-        return product.view(*given.shape[:-1], -1).split(projections.outputs, dim=-1)
+        ctx.work, ctx.shape = work, given.shape
+        shaped = product.view(*given.shape[:-1], -1)
+        return cast("_Outputs", shaped.split(projections.outputs, dim=-1))
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        projections: Projections = ctx.projections
-        before, mean, deviation, seen, *kept = ctx.saved_tensors
-        needs_input = ctx.needs_input_grad[0]
-        found = Kept(**dict(zip((f.name for f in fields(Kept)), kept, strict=True)))
-        if seen is None and found.low is not None:
-            seen = _normalise(before, ctx.norm)[0]
-        rows = [gradient.reshape(-1, projections.outputs) for gradient in gradients]
+    def backward(ctx: Any, *grad_outputs: Tensor) -> _Gradients:
+        work: _Work = ctx.work
+        projections = work.projections
+        before, mean, deviation, seen, *tensors = ctx.saved_tensors
+        kept = Kept.of(tensors)
+        if seen is None and kept.low is not None:
+            seen = _normalise(before, work.norm)[0]
+        rows = [gradient.reshape(-1, projections.outputs) for gradient in grad_outputs]
         joined = rows[0] if len(rows) == 1 else torch.cat(rows, dim=1)
-        wanted = projections.back(joined, seen, found, needs_input=needs_input)
+        wanted = projections.back(joined, seen, kept, needs_input=ctx.needs_input_grad[0])
         if wanted is not None:
-            wanted = _normalise_back(wanted, before, mean, deviation, ctx.norm).view(ctx.shape)
-        return wanted, None, None, None, None, None
+            wanted = _normalise_back(wanted, before, mean, deviation, work.norm).view(ctx.shape)
+        return wanted, None, None
 
 
 class _FeedForward(Function):
     @staticmethod
     def forward(
-        ctx: Any,
-        given: Tensor,
-        anchor: Tensor | None,
-        first: Projections,
-        second: Projections,
-        norm: nn.LayerNorm,
-        frugal: Frugality,
-        training: bool,  # noqa: FBT001
+        ctx: Any, given: Tensor, anchor: Tensor | None, second: Projections, work: _Work
     ) -> Tensor:
         del anchor
+        first, frugal = work.projections, work.frugal
         rows = given.reshape(-1, first.inputs)
-        seen, mean, deviation = _normalise(rows, norm)
-        hidden, kept_first = first.project(seen, training=training)
-        product, kept_second = second.project(geglu(hidden), training=training)
-        is_adapted = kept_first.low is not None
-        kept_first.scaled = None  # told by the product itself, which is kept or computed again
+        seen, mean, deviation = _normalise(rows, work.norm)
+        hidden, kept = first.project(seen, training=work.training)
+        product, kept_second = second.project(geglu(hidden), training=work.training)
+        kept.scaled = None  # told by the product itself, which is kept or computed again
         ctx.save_for_backward(
             rows,
             mean,
             deviation,
-            seen if is_adapted and not frugal.norms else None,
+            seen if kept.low is not None and not frugal.norms else None,
             None if frugal.feed_forward else hidden,
-            *kept_first.tensors(),
+            *kept.tensors(),
             *kept_second.tensors(),
         )
-        ctx.of = first, second, norm
-        ctx.shape = given.shape
+        ctx.work, ctx.second, ctx.shape = work, second, given.shape
         return product.view(*given.shape[:-1], -1)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        first, second, norm = ctx.of
-        rows, mean, deviation, seen, hidden, *kept = ctx.saved_tensors
-        names = [field.name for field in fields(Kept)]
-        kept_first = Kept(**dict(zip(names, kept[: len(names)], strict=True)))
-        kept_second = Kept(**dict(zip(names, kept[len(names) :], strict=True)))
-        if seen is None and (kept_first.low is not None or hidden is None):
+    def backward(ctx: Any, *grad_outputs: Tensor) -> _Gradients:
+        work: _Work = ctx.work
+        first, second, norm = work.projections, ctx.second, work.norm
+        rows, mean, deviation, seen, hidden, *tensors = ctx.saved_tensors
+        kept, kept_second = Kept.of(tensors[: Kept.COUNT]), Kept.of(tensors[Kept.COUNT :])
+        if seen is None and (kept.low is not None or hidden is None):
             seen = _normalise(rows, norm)[0]
         if hidden is None:
-            hidden = first.again(seen, kept_first)
+            hidden = first.again(cast("Tensor", seen), kept)
         else:
-            kept_first.scaled = first.without_bias(hidden)
+            kept.scaled = first.without_bias(hidden)
         activated = geglu(hidden) if kept_second.low is not None else None
-        wanted = second.back(
-            gradient.reshape(-1, second.width), activated, kept_second, needs_input=True
-        )
+        gradient = grad_outputs[0].reshape(-1, second.width)
+        wanted = second.back(gradient, activated, kept_second, needs_input=True)
         del activated
         wanted = geglu_backward(hidden, wanted)
         del hidden
-        wanted = first.back(wanted, seen, kept_first, needs_input=ctx.needs_input_grad[0])
+        wanted = first.back(wanted, seen, kept, needs_input=ctx.needs_input_grad[0])
         if wanted is not None:
             wanted = _normalise_back(wanted, rows, mean, deviation, norm).view(ctx.shape)
-        return wanted, None, None, None, None, None, None
+        return wanted, None, None, None
 
 
 def _normalise(

@@ -12,6 +12,7 @@ keeps its input and x A^T.  The functions here know nothing of autograd.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar, cast
 
 import torch
 from jaxtyping import Float
@@ -19,9 +20,10 @@ from torch import Tensor, nn
 
 from rasengan_xl.engine.flat_adapter import FlatAdapter, LowRank
 from rasengan_xl.engine.gain import apply_gain_, gain_backward
-from rasengan_xl.engine.weights import compute_dtype, is_plain, read_weight
+from rasengan_xl.engine.weights import compute_dtype, is_plain, read_briefly
 
-Rows = Float[Tensor, "token width"]
+Given = Float[Tensor, "token input"]
+Product = Float[Tensor, "token output"]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -30,14 +32,22 @@ class Kept:
 
     low: Float[Tensor, "token layer_rank"] | None = None
     """x A^T."""
-    scaled: Rows | None = None
+    scaled: Product | None = None
     """The product before the bias, under DoRA."""
     mask: Tensor | None = None
     """Where dropout let the adapter see its input."""
 
+    COUNT: ClassVar = 3
+
     def tensors(self) -> tuple[Tensor | None, ...]:
-        """Return all of it, for `restored`."""
+        """Return all of it."""
         return self.low, self.scaled, self.mask
+
+    @classmethod
+    def of(cls, tensors: Sequence[Tensor | None]) -> "Kept":
+        """Take back what `tensors` returned."""
+        low, scaled, mask = tensors
+        return cls(low=low, scaled=scaled, mask=mask)
 
 
 class Projections:
@@ -77,7 +87,7 @@ class Projections:
         """What makes autograd call backward, though the input may depend on nothing."""
         return self._adapter.anchor if self._adapter is not None and self.is_adapted else None
 
-    def project(self, given: Rows, *, training: bool = False) -> tuple[Rows, Kept]:
+    def project(self, given: Given, *, training: bool = False) -> tuple[Product, Kept]:
         """Multiply rows by the weights of all layers.
 
         Args:
@@ -98,7 +108,7 @@ class Projections:
         kept.low = seen @ low_rank.stacked_down.T
         return self.again(given, kept), kept
 
-    def again(self, given: Rows, kept: Kept) -> Rows:
+    def again(self, given: Given, kept: Kept) -> Product:
         """Compute the product from what was given and kept; keeps what it was before the bias."""
         low_rank = self.low_rank
         if low_rank is None:
@@ -113,15 +123,15 @@ class Projections:
         kept.scaled = product
         return product if self._bias is None else product + self._bias
 
-    def without_bias(self, product: Rows) -> Rows | None:
+    def without_bias(self, product: Product) -> Product | None:
         """Return what DoRA's magnitudes need of a product, if they need anything."""
         if self.low_rank is None or self.low_rank.gain is None:
             return None
         return product if self._bias is None else product - self._bias
 
     def back(
-        self, gradient: Rows, given: Rows | None, kept: Kept, *, needs_input: bool
-    ) -> Rows | None:
+        self, gradient: Product, given: Given | None, kept: Kept, *, needs_input: bool
+    ) -> Given | None:
         """Add to the adapters' gradients, and return that of the input.
 
         Args:
@@ -155,33 +165,33 @@ class Projections:
             weights = self._joined.view(len(self.layers), self.outputs, self.inputs)
             return torch.bmm(down, weights.transpose(1, 2))
         return torch.stack(
-            [a @ read_weight(layer).T for a, layer in zip(down, self.layers, strict=True)]
+            [a @ read_briefly(layer).T for a, layer in zip(down, self.layers, strict=True)]
         )
 
-    def _base(self, given: Rows, bias: Tensor | None) -> Rows:
+    def _base(self, given: Given, bias: Tensor | None) -> Product:
         if self._joined is not None:
             weights = self._joined.T
             return given @ weights if bias is None else torch.addmm(bias, given, weights)
         product = given.new_empty(len(given), self.width)
         for layer, part in zip(self.layers, self._parts(product), strict=True):
-            torch.mm(given, read_weight(layer).T, out=part)
+            torch.mm(given, read_briefly(layer).T, out=part)
         return product if bias is None else product.add_(bias)
 
-    def _base_apart(self, given: Rows) -> Rows:
+    def _base_apart(self, given: Given) -> Product:
         """Compute as the layers would by themselves, to the bit."""
-        outputs = [nn.functional.linear(given, read_weight(ly), ly.bias) for ly in self.layers]
+        outputs = [nn.functional.linear(given, read_briefly(ly), ly.bias) for ly in self.layers]
         return outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=1)
 
-    def _base_back(self, gradient: Rows) -> Rows:
+    def _base_back(self, gradient: Product) -> Given:
         if self._joined is not None:
             return gradient @ self._joined
         first, *others = zip(self.layers, self._parts(gradient), strict=True)
-        wanted = first[1] @ read_weight(first[0])
+        wanted = first[1] @ read_briefly(first[0])
         for layer, part in others:
-            torch.addmm(wanted, part, read_weight(layer), out=wanted)
+            torch.addmm(wanted, part, read_briefly(layer), out=wanted)
         return wanted
 
-    def _add_low_rank(self, product: Rows, low: Tensor, low_rank: LowRank) -> None:
+    def _add_low_rank(self, product: Product, low: Tensor, low_rank: LowRank) -> None:
         if len(self.layers) == 1:
             torch.addmm(product, low, low_rank.up[0].T, alpha=low_rank.scale, out=product)
             return
@@ -189,7 +199,7 @@ class Projections:
         torch.baddbmm(by_layer, self._by_layer(low), up, alpha=low_rank.scale, out=by_layer)
 
     def _add_factor_gradients(
-        self, gradient: Rows, given: Rows, kept: Kept, low_rank: LowRank
+        self, gradient: Product, given: Given, kept: Kept, low_rank: LowRank
     ) -> Float[Tensor, "token layer_rank"]:
         """Add to the gradients of A and B; return t."""
         assert kept.low is not None
@@ -203,19 +213,19 @@ class Projections:
             by_layer, rows = self._by_layer(gradient), self._by_layer(turned)
             torch.baddbmm(rows, by_layer, low_rank.up, beta=0, alpha=scale, out=rows)
             low = self._by_layer(kept.low)
-            torch.baddbmm(
-                up_gradient, by_layer.transpose(1, 2), low, alpha=scale, out=up_gradient
-            )
+            torch.baddbmm(up_gradient, by_layer.transpose(1, 2), low, alpha=scale, out=up_gradient)
         if kept.mask is not None:
             given = given * kept.mask * (1 / (1 - low_rank.dropout))
         down_gradient = low_rank.down_gradient.flatten(0, 1)
         torch.addmm(down_gradient, turned.T, given, out=down_gradient)
         return turned
 
-    def _parts(self, product: Rows) -> tuple[Tensor, ...]:
-        return product.split(self.outputs, dim=1)
+    def _parts(self, product: Product) -> tuple[Tensor, ...]:
+        return cast("tuple[Tensor, ...]", product.split(self.outputs, dim=1))
 
-    def _by_layer(self, rows: Rows) -> Float[Tensor, "layer token width"]:
+    def _by_layer(
+        self, rows: Float[Tensor, "token layer_width"]
+    ) -> Float[Tensor, "layer token width"]:
         return rows.view(len(rows), len(self.layers), -1).transpose(0, 1)
 
 
@@ -224,7 +234,8 @@ def _join(layers: tuple[nn.Linear, ...]) -> Tensor:
     if len(layers) == 1:
         return layers[0].weight.detach()
     joined = torch.cat([layer.weight.detach() for layer in layers])
-    for layer, part in zip(layers, joined.split(layers[0].out_features), strict=True):
+    parts = cast("tuple[Tensor, ...]", joined.split(layers[0].out_features))
+    for layer, part in zip(layers, parts, strict=True):
         layer.weight.data = part
     return joined
 

@@ -22,6 +22,7 @@ from rasengan_xl.engine.transformer_block import (
     Transformer,
     TransformerBlock,
 )
+from rasengan_xl.engine.weights import reserve_scratch
 
 QUERY_KEY_VALUE = ("attn1.to_q", "attn1.to_k", "attn1.to_v")
 OUTPUT, TEXT_QUERY, TEXT_OUTPUT = "attn1.to_out.0", "attn2.to_q", "attn2.to_out.0"
@@ -61,7 +62,9 @@ class _Builder:
     modules: Mapping[str, nn.Module]
     layers: Mapping[str, AdaptedLayer]
     options: EngineOptions
-    made: dict[tuple[str, ...], Projections] = field(default_factory=dict)
+    made: dict[tuple[str, ...], Projections] = field(
+        default_factory=dict[tuple[str, ...], Projections]
+    )
 
     @property
     def frugality(self) -> Frugality:
@@ -130,6 +133,7 @@ def rebuild(
         dtype=shape.dtype,
         device=shape.device,
     )
+    reserve_scratch(unet)
     builder.make(groups, adapter)
     shared = _share_texts(builder, texts, unet)
     for name in blocks:
@@ -166,8 +170,8 @@ def _list_groups(
     sets: list[list[str]] = []
     texts: list[str] = []
     for block in blocks:
-        for roles in (QUERY_KEY_VALUE, (OUTPUT,), (TEXT_QUERY,), (TEXT_OUTPUT,)):
-            sets.append([f"{block}.{role}" for role in roles])
+        attention = (QUERY_KEY_VALUE, (OUTPUT,), (TEXT_QUERY,), (TEXT_OUTPUT,))
+        sets += [[f"{block}.{role}" for role in roles] for roles in attention]
         text = [f"{block}.{role}" for role in TEXT_KEY_VALUE]
         if builder.options.batch_text_projections:
             texts += text

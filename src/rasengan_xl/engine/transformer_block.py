@@ -1,18 +1,22 @@
 """SDXL's transformer, computed by grouped projections, in the shells of diffusers' modules."""
 
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
+from torch.utils import checkpoint as checkpointing
 
-from rasengan_xl.engine.attention import attend
+from rasengan_xl.engine.attention import Kernel, attend
 from rasengan_xl.engine.projecting import FeedForward, KeepingFeedForward, Projection
 from rasengan_xl.engine.text_projections import TextProjections
 
-Tokens = Float[Tensor, "batch token width"]
+_checkpoint: Any = checkpointing.checkpoint  # carries no types
+
+Tokens = Float[Tensor, "batch token feature"]
+Caption = Float[Tensor, "batch word text_feature"]
+Keys = Float[Tensor, "batch word feature"]
 Picture = Float[Tensor, "batch channel height width"]
 
 
@@ -37,7 +41,7 @@ class BlockParts:
     to_text_output: Projection
     feed_forward: FeedForward | KeepingFeedForward
     heads: int
-    kernel: str
+    kernel: Kernel
     """Of attention."""
 
 
@@ -62,7 +66,7 @@ class TransformerBlock(nn.Module):
         self,
         hidden_states: Tokens,
         attention_mask: None = None,
-        encoder_hidden_states: Tokens | None = None,
+        encoder_hidden_states: Caption | None = None,
         encoder_attention_mask: None = None,
         **_unused: Any,
     ) -> Tokens:
@@ -71,14 +75,14 @@ class TransformerBlock(nn.Module):
         assert encoder_attention_mask is None
         text = self._text(encoder_hidden_states)
         if self._recompute and torch.is_grad_enabled():
-            computed = checkpoint(
+            computed = _checkpoint(
                 self._compute,
                 hidden_states,
                 *text,
                 use_reentrant=False,
                 preserve_rng_state=self.draws_by_chance,
             )
-            return cast("Tensor", computed)
+            return computed
         return self._compute(hidden_states, *text)
 
     @property
@@ -88,7 +92,7 @@ class TransformerBlock(nn.Module):
         dropouts = [p.low_rank.dropout for p, _ in groups if p.low_rank is not None]
         return self.training and any(dropouts)
 
-    def _text(self, encoder_hidden_states: Tokens | None) -> tuple[Tokens, Tokens]:
+    def _text(self, encoder_hidden_states: Caption | None) -> tuple[Keys, Keys]:
         source = self._parts.text
         if source.shared is not None:
             return source.shared.take(*source.places)
@@ -97,7 +101,7 @@ class TransformerBlock(nn.Module):
         key, value = source.own(encoder_hidden_states, training=self.training)
         return key, value
 
-    def _compute(self, hidden: Tokens, text_key: Tokens, text_value: Tokens) -> Tokens:
+    def _compute(self, hidden: Tokens, text_key: Keys, text_value: Keys) -> Tokens:
         parts, training = self._parts, self.training
         norm: Any = self.norm1
         query, key, value = parts.to_query_key_value(hidden, norm, training=training)
@@ -133,7 +137,7 @@ class Transformer(nn.Module):
     def forward(
         self,
         hidden_states: Picture,
-        encoder_hidden_states: Tokens | None = None,
+        encoder_hidden_states: Caption | None = None,
         attention_mask: None = None,
         encoder_attention_mask: None = None,
         **_unused: Any,

@@ -95,7 +95,7 @@ def take_step(state: TrainingState, task: Task, part: StepPart) -> tuple[float, 
     step, ranks = part.step, task.ranks
     # Adapter dropout alone draws from global state; made a function of the step, too.
     torch.manual_seed(keyed_seed(task.stream.draws.seed, "dropout", step, ranks.rank))
-    parameters = list(state.adapter.parameters.values())
+    parameters = list(state.adapter.trained.values())
     losses = add_up_gradients(state, task, part)
     loss = _share_gradients(parameters, losses.sum(), ranks) / task.stream.draws.per_step
     refuse_infinite_loss(loss, losses, part, task.stream, ranks)
@@ -115,8 +115,9 @@ def take_step(state: TrainingState, task: Task, part: StepPart) -> tuple[float, 
     set_learning_rate(state.optimizer, learning_rate_at(step, task.settings))
     state.scaler.step(state.optimizer)  # does nothing if a gradient overflowed
     state.scaler.update()
-    state.optimizer.zero_grad(set_to_none=True)
+    state.adapter.clear_gradients()
     if is_finite:
+        state.adapter.settle()
         state.given.update()
     shown = [[picture.slot, picture.trace] for batch in part.shown for picture in batch]
     everywhere = sorted(pair for pairs in ranks.gather(shown) for pair in pairs)
@@ -133,10 +134,11 @@ def add_up_gradients(state: TrainingState, task: Task, part: StepPart) -> Tensor
     """
     losses: list[Tensor] = []
     for batch in part.batches:
-        with task.compute.autocast():
+        with state.adapter.computing(task.compute):
             on_device = batch.to(task.compute.device)
             each = denoising_losses(state.adapter.unet, on_device, task.objective)
         state.scaler.scale(each.sum() / task.stream.draws.per_step).backward()
+        state.adapter.collect()
         losses.append(each.detach())
     return torch.cat(losses)
 

@@ -164,12 +164,12 @@ def _shrink_the_moments(situation: Situation) -> Iterator[Remedy]:
 
 
 def _recompute_activations(situation: Situation) -> Iterator[Remedy]:
-    if not situation.settings.training.gradient_checkpointing:
+    if situation.settings.engine.memory != "recompute-all":
         yield Remedy(
-            action="--set training.gradient_checkpointing=true",
+            action="--set engine.memory=recompute-all",
             saves_gib=activations_gib(situation) * CHECKPOINTING_SAVES,
             price="same result, a third more arithmetic",
-            keys=("training.gradient_checkpointing",),
+            keys=("engine.memory",),
         )
 
 
