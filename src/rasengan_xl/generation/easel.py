@@ -24,7 +24,7 @@ from rasengan_xl.generation.decoding import bears_half_precision
 from rasengan_xl.generation.from_picture import Start, open_start
 from rasengan_xl.generation.ground import Ground
 from rasengan_xl.generation.memory import MemorySavings, choose_savings, offloaded
-from rasengan_xl.generation.memory_needs import measure_model
+from rasengan_xl.planning.drawing_needs import measure_model
 from rasengan_xl.generation.pipeline import load_pipeline, load_scheduler
 from rasengan_xl.generation.requests import Drawing, Request
 from rasengan_xl.generation.schedulers import build_scheduler, check_steps, sampler_name

@@ -1,6 +1,6 @@
 """What the GPUs that people rent or own can do at best, from their makers' data sheets."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import torch
@@ -22,6 +22,7 @@ class GPU:
     """Dense 16-bit matrix products with sums in float32, per second."""
     gigabytes_per_second: float
     """Memory bandwidth."""
+    speed_is_known: bool = True
     has_bf16: bool = True
     launch_microseconds: float = 6.0
     """Of the host for one operation of eager PyTorch: an estimate for the machines they come in."""
@@ -102,14 +103,10 @@ def find_gpu(name: str) -> GPU:
 
 
 def gpu_of_memory(memory_gib: float) -> GPU:
-    """Return a GPU of which only the memory is known: as fast as a T4, the slowest of the table."""
+    """Return a GPU of which only the memory is known."""
     slowest = GPUS["T4"]
-    return GPU(
-        name=f"a GPU of {memory_gib:g} GiB",
-        memory_gib=memory_gib,
-        teraflops=slowest.teraflops,
-        gigabytes_per_second=slowest.gigabytes_per_second,
-        launch_microseconds=slowest.launch_microseconds,
+    return replace(
+        slowest, name=f"{memory_gib:g} GiB", memory_gib=memory_gib, speed_is_known=False
     )
 
 

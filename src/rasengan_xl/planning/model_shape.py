@@ -11,11 +11,12 @@ from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from torch import nn
 
 from rasengan_xl.config.settings import RunSettings
+from rasengan_xl.planning.drawing_needs import ModelSize
 from rasengan_xl.sdxl.components import explaining
 from rasengan_xl.sdxl.full_size import TEXT_CONFIGS, UNET_CONFIG, VAE_CONFIG
 from rasengan_xl.sdxl.model_folder import TEXT_ENCODERS, ModelFolder, find_model_at_hand
 
-META = torch.device("meta")
+META, CUDA = torch.device("meta"), torch.device("cuda")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +41,20 @@ class ModelShape:
         """Width of a caption's pooled state."""
         sizes = 6 * self.unet["addition_time_embed_dim"]
         return int(self.unet["projection_class_embeddings_input_dim"]) - sizes
+
+    @cached_property
+    def skeleton(self) -> UNet2DConditionModel:
+        """The UNet as a shape to look at: nobody changes it."""
+        return self.build_unet(torch.float32)
+
+    def count_weights(self) -> ModelSize:
+        """Count the weights of each part."""
+        texts = self.build_text_encoders(torch.float32)
+        return ModelSize(
+            unet=_count(self.skeleton),
+            text_encoders=sum(map(_count, texts)),
+            vae=_count(self.build_vae()),
+        )
 
     def build_unet(self, dtype: torch.dtype) -> UNet2DConditionModel:
         """Build the UNet on the meta device."""
@@ -100,6 +115,10 @@ def read_shape(model: ModelFolder) -> ModelShape:
     return ModelShape(
         name=model.name, is_known=True, unet=unet_config, vae=vae_config, texts=tuple(texts)
     )
+
+
+def _count(part: Any) -> int:
+    return sum(weights.numel() for weights in part.parameters())
 
 
 def _build(make: Any, dtype: torch.dtype) -> nn.Module:

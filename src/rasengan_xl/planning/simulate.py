@@ -26,7 +26,7 @@ from rasengan_xl.sdxl.compute import Compute
 from rasengan_xl.sdxl.full_size import TOKENS
 from rasengan_xl.sdxl.noise_schedule import NoiseSchedule
 from rasengan_xl.sdxl.objective import LatentBatch, build_objective, denoising_losses
-from rasengan_xl.sdxl.quantization import quantize_linears
+from rasengan_xl.sdxl.quantization import quantize
 
 _TIMESTEPS = 1000
 
@@ -47,6 +47,8 @@ class StepNeeds(Needs):
 
     trained: int
     """Weights of the adapter."""
+    forward: Work
+    """The part of one forward pass, as held-out loss takes it."""
 
 
 def simulate_step(
@@ -64,8 +66,7 @@ def simulate_step(
     """
     compute = Compute(META, dtype)
     unet = shape.build_unet(dtype)
-    if settings.adapter.base_precision == "nf4":
-        quantize_linears(unet, compute)
+    quantize(unet, compute, settings.adapter.base_precision)
     recorder = Recorder()
     with recorder:
         adapter = attach_adapter(unet, settings.adapter, settings.seed, options)
@@ -83,6 +84,7 @@ def simulate_step(
             objective = build_objective(_schedule(), settings.objective)
             losses = denoising_losses(adapter.unet, batch, objective)
         loss = losses.sum() / settings.training.batch_size
+        forward = recorder.work.times(1)
         recorder.ledger.mark("backward")
         loss.backward()
         adapter.collect()
@@ -97,7 +99,7 @@ def simulate_step(
     work.operations[end] += 1
     peak = find_peak(recorder.ledger, named, "backward", start)
     held = replay(recorder.ledger).most_reserved
-    return StepNeeds(peak=peak, reserved=held, work=work, trained=trained)
+    return StepNeeds(peak=peak, reserved=held, work=work, trained=trained, forward=forward)
 
 
 def hold_model(recorder: Recorder, model: nn.Module) -> dict[int, str]:
@@ -107,7 +109,9 @@ def hold_model(recorder: Recorder, model: nn.Module) -> dict[int, str]:
     constants = [*parts.buffers(), *_quantization_constants(weights)]
     recorder.hold(weights, "weights")
     recorder.hold(constants, "constants")
-    named = _number(recorder, constants, "quantization constants")
+    is_quantized = any(not weight.is_floating_point() for weight in weights)
+    kind = "quantization constants" if is_quantized else "base weights"
+    named = _number(recorder, constants, kind)
     return named | _number(recorder, weights, "base weights")
 
 
@@ -185,12 +189,4 @@ def _batch(settings: RunSettings, shape: ModelShape) -> LatentBatch:
         pooled_prompts=torch.empty(size, shape.pooled_width, device=META),
         size_numbers=torch.empty(size, 6, dtype=torch.long, device=META),
     )
-
-
-def with_batch(settings: RunSettings, size: int) -> RunSettings:
-    """Return settings with another number of pictures per forward pass, and the same per step."""
-    training = settings.training
-    accumulation = training.batch_size * training.accumulation // size
-    changed = training.model_copy(update={"batch_size": size, "accumulation": accumulation})
-    return settings.model_copy(update={"training": changed})
 

@@ -24,7 +24,7 @@ from rasengan_xl.sdxl.model_folder import ModelFolder, find_model
 from rasengan_xl.sdxl.noise_schedule import NoiseSchedule, load_noise_schedule
 from rasengan_xl.sdxl.objective import build_objective
 from rasengan_xl.tensor_file import digest_tensors
-from rasengan_xl.training.engine_choice import settle_engine
+from rasengan_xl.planning.engine_choice import settle_engine
 from rasengan_xl.training.given_weights import GivenWeights
 from rasengan_xl.training.loop import Task
 from rasengan_xl.training.optimizer import build_optimizer, check_optimizer
