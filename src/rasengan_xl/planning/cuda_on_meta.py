@@ -56,9 +56,7 @@ class CudaOnMeta(TorchFunctionMode):
             kwargs = {name: _raised(value) for name, value in kwargs.items()}
         return func(*args, **kwargs)
 
-    def _attend(
-        self, query: Tensor, key: Tensor, value: Tensor, *_: Any, **unused: Any
-    ) -> Tensor:
+    def _attend(self, query: Tensor, key: Tensor, value: Tensor, *_: Any, **unused: Any) -> Tensor:
         if unused.get("attn_mask") is not None or unused.get("is_causal"):
             return _functional.scaled_dot_product_attention(query, key, value, **unused)
         query, key, value = (self._lowered(each) for each in (query, key, value))
@@ -69,11 +67,7 @@ class CudaOnMeta(TorchFunctionMode):
         )[0]
 
     def _lowered(self, value: Any) -> Any:
-        if (
-            self._lower is None
-            or not isinstance(value, Tensor)
-            or value.dtype is not torch.float32
-        ):
+        if self._lower is None or not isinstance(value, Tensor) or value.dtype is not torch.float32:
             return value
         if not (value.is_leaf and value.requires_grad):
             return value.to(self._lower)

@@ -105,9 +105,7 @@ def find_gpu(name: str) -> GPU:
 def gpu_of_memory(memory_gib: float) -> GPU:
     """Return a GPU of which only the memory is known."""
     slowest = GPUS["T4"]
-    return replace(
-        slowest, name=f"{memory_gib:g} GiB", memory_gib=memory_gib, speed_is_known=False
-    )
+    return replace(slowest, name=f"{memory_gib:g} GiB", memory_gib=memory_gib, speed_is_known=False)
 
 
 def gpu_here() -> GPU | None:

@@ -23,12 +23,12 @@ def simulate_encoding(shape: ModelShape, resolution: int, dtype: torch.dtype) ->
         resolution: Side of the pictures, in pixels.
         dtype: Compute precision; the VAE computes in float32 all the same.
     """
-    halves = (_encode_captions(shape, dtype), _encode_pictures(shape, resolution))
+    halves = (simulate_captions(shape, dtype), simulate_pictures(shape, resolution))
     return max(halves, key=lambda needs: needs.peak.total)
 
 
 @torch.no_grad()
-def _encode_captions(shape: ModelShape, dtype: torch.dtype) -> Needs:
+def simulate_captions(shape: ModelShape, dtype: torch.dtype) -> Needs:
     recorder = Recorder()
     encoders = shape.build_text_encoders(dtype)
     named: dict[int, str] = {}
@@ -47,7 +47,7 @@ def _run_text_encoder(encoder: nn.Module, ids: torch.Tensor) -> Any:
 
 
 @torch.no_grad()
-def _encode_pictures(shape: ModelShape, resolution: int) -> Needs:
+def simulate_pictures(shape: ModelShape, resolution: int) -> Needs:
     recorder = Recorder()
     vae: Any = shape.build_vae()
     named = hold_model(recorder, vae)

@@ -72,9 +72,7 @@ def predict_seconds(
     computing = sum(ideal[kind] / getattr(shares, kind) for kind in _KINDS) / sustained
     computing += work.kernels * shares.kernel_microseconds * 1e-6
     launching = 0.0 if graph else work.kernels * gpu.launch_microseconds * 1e-6
-    return PredictedTime(
-        seconds=max(computing, launching), launch_bound=launching > computing
-    )
+    return PredictedTime(seconds=max(computing, launching), launch_bound=launching > computing)
 
 
 def ideal_seconds(work: Work, gpu: GPU) -> dict[str, float]:

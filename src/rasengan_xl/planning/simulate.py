@@ -51,6 +51,26 @@ class StepNeeds(Needs):
     """The part of one forward pass, as held-out loss takes it."""
 
 
+@dataclass(slots=True, kw_only=True)
+class _Pass:
+    """A UNet with its adapter, ready for a pass that is watched."""
+
+    settings: RunSettings
+    adapter: Adapter
+    recorder: Recorder
+    mode: CudaOnMeta
+    batch: LatentBatch
+    named: dict[int, str]
+    start: int
+    """Move at which the pass begins."""
+
+    def losses(self) -> Tensor:
+        """Carry out a forward pass."""
+        with self.mode:
+            objective = build_objective(_schedule(), self.settings.objective)
+            return denoising_losses(self.adapter.unet, self.batch, objective)
+
+
 def simulate_step(
     settings: RunSettings, shape: ModelShape, options: EngineOptions, dtype: torch.dtype
 ) -> StepNeeds:
@@ -64,31 +84,17 @@ def simulate_step(
         options: How it is computed.
         dtype: Compute precision.
     """
-    compute = Compute(META, dtype)
-    unet = shape.build_unet(dtype)
-    quantize(unet, compute, settings.adapter.base_precision)
-    recorder = Recorder()
-    with recorder:
-        adapter = attach_adapter(unet, settings.adapter, settings.seed, options)
-        named = _take_stock(recorder, adapter, settings)
-    mode = CudaOnMeta(dtype if _is_autocast(options, dtype) else None)
-    if options.implementation == "peft" and options.memory == "recompute-all":
-        _keep_mode_in_checkpoints(unet, mode)
-    unet.train()
-    batch = _batch(settings, shape)
-    start = len(recorder.ledger.moves)
-    recorder.work = Work()
+    ready = _make_ready(settings, shape, options, dtype)
+    recorder, adapter = ready.recorder, ready.adapter
     with recorder:
         recorder.ledger.mark("forward")
-        with mode:
-            objective = build_objective(_schedule(), settings.objective)
-            losses = denoising_losses(adapter.unet, batch, objective)
+        losses = ready.losses()
         loss = losses.sum() / settings.training.batch_size
         forward = recorder.work.times(1)
         recorder.ledger.mark("backward")
         loss.backward()
         adapter.collect()
-        named |= _number(recorder, _gradients(adapter), "gradients")
+        ready.named |= _number(recorder, _gradients(adapter), "gradients")
         work = recorder.work.times(settings.training.accumulation)
         recorder.work = Work()
         recorder.ledger.mark("optimizer")
@@ -97,9 +103,55 @@ def simulate_step(
     end = Operation("memory", 0, step_end_bytes(trained, settings.training.optimizer))
     work += recorder.work
     work.operations[end] += 1
-    peak = find_peak(recorder.ledger, named, "backward", start)
-    held = replay(recorder.ledger).most_reserved
-    return StepNeeds(peak=peak, reserved=held, work=work, trained=trained, forward=forward)
+    return StepNeeds(
+        peak=find_peak(recorder.ledger, ready.named, "backward", ready.start),
+        reserved=replay(recorder.ledger).most_reserved,
+        work=work,
+        trained=trained,
+        forward=forward,
+    )
+
+
+@torch.no_grad()
+def simulate_held_out(
+    settings: RunSettings, shape: ModelShape, options: EngineOptions, dtype: torch.dtype
+) -> Needs:
+    """Tell what a forward pass of the held-out loss takes; arguments as of `simulate_step`."""
+    ready = _make_ready(settings, shape, options, dtype)
+    ready.adapter.unet.eval()
+    with ready.recorder:
+        ready.losses()
+    ledger = ready.recorder.ledger
+    return Needs(
+        peak=find_peak(ledger, ready.named, None, ready.start),
+        reserved=replay(ledger).most_reserved,
+        work=ready.recorder.work,
+    )
+
+
+def _make_ready(
+    settings: RunSettings, shape: ModelShape, options: EngineOptions, dtype: torch.dtype
+) -> _Pass:
+    unet = shape.build_unet(dtype)
+    quantize(unet, Compute(META, dtype), settings.adapter.base_precision)
+    recorder = Recorder()
+    with recorder, torch.enable_grad():
+        adapter = attach_adapter(unet, settings.adapter, settings.seed, options)
+        named = _take_stock(recorder, adapter, settings)
+    mode = CudaOnMeta(dtype if _is_autocast(options, dtype) else None)
+    if options.implementation == "peft" and options.memory == "recompute-all":
+        _keep_mode_in_checkpoints(unet, mode)
+    unet.train()
+    recorder.work = Work()
+    return _Pass(
+        settings=settings,
+        adapter=adapter,
+        recorder=recorder,
+        mode=mode,
+        batch=_batch(settings, shape),
+        named=named,
+        start=len(recorder.ledger.moves),
+    )
 
 
 def hold_model(recorder: Recorder, model: nn.Module) -> dict[int, str]:
@@ -189,4 +241,3 @@ def _batch(settings: RunSettings, shape: ModelShape) -> LatentBatch:
         pooled_prompts=torch.empty(size, shape.pooled_width, device=META),
         size_numbers=torch.empty(size, 6, dtype=torch.long, device=META),
     )
-
