@@ -5,13 +5,13 @@ from dataclasses import replace
 
 from rasengan_xl.errors import DivergedError, SharedError, UnwritableError
 from rasengan_xl.evaluation.held_out import measure_losses, picture_means
+from rasengan_xl.planning.changes import TRAIN
 from rasengan_xl.runs.folder import RunFolder
 from rasengan_xl.runs.records import StageProgress, StepRecord
 from rasengan_xl.training.assembly import Run
 from rasengan_xl.training.checkpoints import is_measured, keep_best, save_checkpoint
 from rasengan_xl.training.divergence import DivergedStepError
 from rasengan_xl.training.loop import train_steps
-from rasengan_xl.training.memory_remedies import TRAIN
 from rasengan_xl.training.summary import summarise_run
 
 Progress = StageProgress | StepRecord
