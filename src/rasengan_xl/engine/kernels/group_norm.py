@@ -22,7 +22,7 @@ PLACES_BY_CHANNEL = 512
 ENOUGH_PROGRAMS = 2048
 """Several for each multiprocessor of the largest GPUs; beyond them each takes more tiles."""
 MOST_TILES = 16
-FORWARD_WARPS, BACKWARD_WARPS = 4, 8
+FORWARD_WARPS, BACKWARD_WARPS, COMBINING_WARPS = 4, 8, 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,4 +153,5 @@ def _sizes_of_sums(tiling: Tiling, norm: nn.GroupNorm) -> tuple[int, int, int, i
 
 def _tile_of_sums(tiling: Tiling, norm: nn.GroupNorm) -> dict[str, int]:
     room = triton.next_power_of_2(tiling.channels // norm.num_groups)
-    return {"ROOM": room, "AT_ONCE": max(1, NUMBERS_IN_TILE // room)}
+    at_once = max(1, NUMBERS_IN_TILE // room)
+    return {"ROOM": room, "AT_ONCE": at_once, "num_warps": COMBINING_WARPS}
