@@ -35,7 +35,7 @@ from rasengan_xl.runs.provenance import name_device
 from rasengan_xl.sdxl.compute import Compute
 from rasengan_xl.sdxl.full_size import build_full_size_unet
 from rasengan_xl.sdxl.layers import layer_modules
-from rasengan_xl.sdxl.quantization import quantize_linears
+from rasengan_xl.sdxl.quantization import quantize
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 RELATIVE_CHANGE = 0.03
@@ -119,7 +119,7 @@ def build(device: torch.device, dtype: torch.dtype, base: str) -> UNet2DConditio
     # Stored in 16 bits, as published weights are: float32 then is the same base, computed better.
     unet = unet.to(dtype).requires_grad_(requires_grad=False).eval()
     if base == "nf4":
-        quantize_linears(unet, Compute(device, dtype))
+        quantize(unet, Compute(device, dtype), "nf4")
     return unet
 
 

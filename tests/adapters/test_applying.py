@@ -8,7 +8,7 @@ from rasengan_xl.adapters.contents import AdapterContents
 from rasengan_xl.errors import AdapterError
 from rasengan_xl.sdxl.compute import Compute
 from rasengan_xl.sdxl.layers import layer_modules
-from rasengan_xl.sdxl.quantization import quantize_linears
+from rasengan_xl.sdxl.quantization import quantize
 
 from .test_attach import unet_output
 
@@ -98,7 +98,7 @@ def test_several_adapters_add_up(tiny_unet, tmp_path):
 
 @pytest.mark.parametrize("kind", ["lora", "dora"])
 def test_a_base_in_4_bits_keeps_its_weights(tiny_unet, tmp_path, kind):
-    quantize_linears(tiny_unet, CPU)
+    quantize(tiny_unet, CPU, "nf4")
     base = unet_output(tiny_unet)
     stored = layer_modules({"unet": tiny_unet})[QUERY].weight.detach().clone()
     with applied({"unet": tiny_unet}, [adapter(tmp_path, kind)], [1.0]):

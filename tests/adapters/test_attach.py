@@ -5,7 +5,7 @@ from rasengan_xl.adapters.attach import attach_adapter
 from rasengan_xl.config.settings import AdapterSettings
 from rasengan_xl.errors import AdapterError
 from rasengan_xl.sdxl.compute import Compute
-from rasengan_xl.sdxl.quantization import quantize_linears
+from rasengan_xl.sdxl.quantization import quantize
 
 from ..conftest import METHODS
 
@@ -30,7 +30,7 @@ def unet_output(unet, dtype=torch.float32):
 
 def attach(unet, method, **changes):
     if METHODS[method]["base_precision"] == "nf4":
-        quantize_linears(unet, CPU)
+        quantize(unet, CPU, "nf4")
     settings = AdapterSettings(rank=2, **METHODS[method], **changes)
     return attach_adapter(unet, settings, seed=3)
 

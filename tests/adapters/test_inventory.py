@@ -3,8 +3,8 @@ import torch
 
 from rasengan_xl.adapters.attach import attach_adapter
 from rasengan_xl.adapters.inventory import (
+    count_all_parameters,
     count_parameters,
-    count_trainable_parameters,
     predict_trainable_parameters,
 )
 from rasengan_xl.config.recipe import load_recipe
@@ -12,7 +12,7 @@ from rasengan_xl.config.settings import AdapterSettings
 from rasengan_xl.errors import AdapterError
 from rasengan_xl.sdxl.compute import Compute
 from rasengan_xl.sdxl.full_size import build_full_size_unet
-from rasengan_xl.sdxl.quantization import linears_to_quantize, quantize_linears
+from rasengan_xl.sdxl.quantization import linears_to_quantize, quantize
 
 from ..conftest import build_tiny_unet
 
@@ -39,8 +39,7 @@ def test_the_full_size_unet_has_as_many_parameters_as_sdxl(full_size_unet):
 def test_each_shipped_arm_trains_the_designed_number_of_weights(full_size_unet, recipe, expected):
     settings = load_recipe(recipe).adapter
     assert predict_trainable_parameters(full_size_unet, settings) == expected
-    attach_adapter(full_size_unet, settings, seed=0)
-    assert count_trainable_parameters(full_size_unet) == expected
+    assert attach_adapter(full_size_unet, settings, seed=0).parameter_count == expected
 
 
 def test_nf4_stores_the_designed_number_of_weights(full_size_unet):
@@ -50,7 +49,7 @@ def test_nf4_stores_the_designed_number_of_weights(full_size_unet):
 
 def test_a_quantized_unet_counts_the_weights_it_stands_for():
     plain, quantized = build_tiny_unet(), build_tiny_unet()
-    quantize_linears(quantized, Compute(torch.device("cpu"), torch.float32))
+    quantize(quantized, Compute(torch.device("cpu"), torch.float32), "nf4")
     assert count_parameters(quantized) == count_parameters(plain)
 
 
@@ -66,10 +65,11 @@ def test_a_quantized_unet_counts_the_weights_it_stands_for():
 def test_the_prediction_is_what_attaching_counts(tiny_unet, changes):
     settings = AdapterSettings(**changes)
     if settings.base_precision == "nf4":
-        quantize_linears(tiny_unet, Compute(torch.device("cpu"), torch.float32))
+        quantize(tiny_unet, Compute(torch.device("cpu"), torch.float32), "nf4")
     predicted = predict_trainable_parameters(tiny_unet, settings)
-    attach_adapter(tiny_unet, settings, seed=0)
-    assert count_trainable_parameters(tiny_unet) == predicted
+    adapter = attach_adapter(tiny_unet, settings, seed=0)
+    assert adapter.parameter_count == predicted
+    assert count_all_parameters(adapter) == count_parameters(tiny_unet) + predicted
 
 
 def test_a_target_without_a_layer_is_not_predicted(tiny_unet):

@@ -7,13 +7,13 @@ from rasengan_xl.adapters.applying import applied
 from rasengan_xl.adapters.attach import attach_adapter
 from rasengan_xl.adapters.changes import Decomposed, Dense, Hadamard, Kronecker, LowRank
 from rasengan_xl.adapters.contents import AdapterContents
-from rasengan_xl.adapters.inventory import count_trainable_parameters, predict_trainable_parameters
+from rasengan_xl.adapters.inventory import predict_trainable_parameters
 from rasengan_xl.adapters.start_shape import given_shape, name_targets, trainable_shape
 from rasengan_xl.adapters.starting import begin_from
 from rasengan_xl.config.settings import AdapterSettings
 from rasengan_xl.errors import AdapterError
 from rasengan_xl.sdxl.compute import Compute
-from rasengan_xl.sdxl.quantization import quantize_linears
+from rasengan_xl.sdxl.quantization import quantize
 
 from ..conftest import build_tiny_unet
 from .test_attach import unet_output
@@ -73,7 +73,7 @@ def start(contents, settings=None, *, nf4=False):
     torch.manual_seed(0)
     unet = build_tiny_unet()
     if nf4:
-        quantize_linears(unet, CPU)
+        quantize(unet, CPU, "nf4")
     shaped = trainable_shape(contents, settings or AdapterSettings(rank=4, alpha=4), unet)
     adapter = attach_adapter(unet, shaped, seed=1)
     return adapter, shaped, begin_from(adapter, contents, shaped, seed=1)
@@ -93,7 +93,7 @@ def plain_of(adapter):
     torch.manual_seed(0)
     unet = build_tiny_unet()
     if getattr(adapter.unet, "is_loaded_in_4bit", False):
-        quantize_linears(unet, CPU)
+        quantize(unet, CPU, "nf4")
     return unet
 
 
@@ -115,7 +115,7 @@ def test_lora_and_dora_are_trained_on_as_they_are(shapes, kind):
     assert_outputs_match(adapter, contents)
     assert len(told) == 1
     assert "kohya" in told[0]
-    trained = count_trainable_parameters(adapter.unet)
+    trained = adapter.parameter_count
     assert trained == predict_trainable_parameters(build_tiny_unet(), settings)
     if kind != "core":
         assert trained == contents.parameter_count

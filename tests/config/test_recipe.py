@@ -106,9 +106,7 @@ def test_a_comparison_takes_the_tables_of_those_it_extends_and_lays_its_own_over
     assert mini.arms.keys() == full.arms.keys()
     assert (mini.seeds, mini.design) == (full.seeds, full.design) == ((0, 1, 2), "one-factor")
     assert mini.arms["lora"].base_model == "mini"
-    assert not mini.arms["lora"].training.gradient_checkpointing, (
-        "nothing of the lower base is left"
-    )
+    assert mini.arms["lora"].engine.memory == "auto", "nothing of the lower base is left"
     assert mini.scoring.encoders == ("reader",)
 
 

@@ -75,7 +75,7 @@ def training_state(adapter, ema_decay: float | None = None) -> TrainingState:
         optimizer=optimizer,
         scaler=torch.amp.GradScaler(enabled=False),
         trace=TraceHash(),
-        given=GivenWeights(adapter.parameters, optimizer, ema_decay),
+        given=GivenWeights(adapter.trained, optimizer, ema_decay, adapter.settle),
     )
 
 

@@ -34,7 +34,7 @@ def test_every_change_that_matters_is_named_with_old_and_new_value():
     [
         "training.save_every=7",
         "training.keep_checkpoints=9",
-        "training.gradient_checkpointing=true",
+        "engine.memory=recompute-all",
         "evaluation.pictures=3",
         "evaluation.checkpoint_pictures=0",
         "compute.device=cpu",

@@ -3,13 +3,14 @@ import torch
 from peft.utils.integrations import dequantize_module_weight
 
 from rasengan_xl.sdxl.compute import Compute
-from rasengan_xl.sdxl.quantization import quantize_linears, round_to_nf4
+from rasengan_xl.sdxl.nf4_layers import round_to_nf4
+from rasengan_xl.sdxl.quantization import quantize
 
 CPU = Compute(torch.device("cpu"), torch.float32)
 
 
 def test_every_linear_layer_becomes_nf4_with_double_quantization(tiny_unet):
-    quantize_linears(tiny_unet, CPU)
+    quantize(tiny_unet, CPU, "nf4")
     linears = [m for m in tiny_unet.modules() if isinstance(m, torch.nn.Linear)]
     assert linears
     for linear in linears:
@@ -24,7 +25,7 @@ def test_a_quantized_layer_is_near_the_full_one_and_evaluation_does_not_change_i
     name = "mid_block.attentions.0.transformer_blocks.0.ff.net.2"
     inputs = torch.randn(3, 256, generator=torch.Generator().manual_seed(0))
     exact = tiny_unet.get_submodule(name)(inputs)
-    quantize_linears(tiny_unet, CPU)
+    quantize(tiny_unet, CPU, "nf4")
     layer = tiny_unet.get_submodule(name)
     while_training = layer.train()(inputs)
     stored = layer.weight.data.clone()
@@ -39,6 +40,6 @@ def test_a_quantized_layer_is_near_the_full_one_and_evaluation_does_not_change_i
 def test_rounding_to_nf4_gives_what_a_quantized_layer_holds(tiny_unet):
     name = "mid_block.attentions.0.transformer_blocks.0.ff.net.2"
     rounded = round_to_nf4(tiny_unet.get_submodule(name).weight.data)
-    quantize_linears(tiny_unet, CPU)
+    quantize(tiny_unet, CPU, "nf4")
     layer = tiny_unet.get_submodule(name)
     assert torch.equal(dequantize_module_weight(layer).float(), rounded)

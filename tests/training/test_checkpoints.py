@@ -178,7 +178,11 @@ def test_a_log_that_cannot_be_written_ends_the_run_in_one_line(often, tmp_path):
 def test_harmless_changes_are_taken_and_kept(often, whole, tmp_path):
     folder = RunFolder(tmp_path / "broken")
     stop_after(2, often(), folder)
-    other = often(batch_size=1, accumulation=2, keep_checkpoints=1, gradient_checkpointing=True)
+    other = often(
+        batch_size=1,
+        accumulation=2,
+        keep_checkpoints=1,
+    )
     list(run_training(other, folder, resume=True))
     assert folder.read_settings() == other
     assert list(folder.checkpoints()) == [6]

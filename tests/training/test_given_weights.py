@@ -15,7 +15,7 @@ def make(ema_decay=None, optimizer="adamw"):
     )
     parameters = {"a.lora_A.weight": Parameter(torch.tensor([0.25, 7.0]))}
     built = build_optimizer(parameters, settings)
-    return parameters, built, GivenWeights(parameters, built, ema_decay)
+    return parameters, built, GivenWeights(parameters, built, ema_decay, lambda: None)
 
 
 def put(parameters, values):

@@ -32,7 +32,7 @@ def new_state(optimizer="adamw", seed=0, *, averaged=False, rank=64):
         optimizer=optimizer,
         scaler=torch.amp.GradScaler("cpu", enabled=True, init_scale=8.0),
         trace=TraceHash(f"seed {seed}"),
-        given=GivenWeights(adapter.parameters, optimizer, 0.9 if averaged else None),
+        given=GivenWeights(adapter.trained, optimizer, 0.9 if averaged else None, adapter.settle),
         global_batch=4,
         precision="float32",
     )

@@ -1,92 +1,63 @@
-"""Attach a trainable low-rank adapter to a frozen UNet: the one place that knows PEFT layers."""
+"""Attach a trainable low-rank adapter to a frozen UNet."""
 
-from collections.abc import Generator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any, cast
 
-import torch
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
-from peft import LoraConfig
-from peft.utils.integrations import dequantize_module_weight
 from torch import nn
-from torch.nn import Parameter
 
+from rasengan_xl.adapters.adapter import Adapted, Adapter
+from rasengan_xl.adapters.fused_adapter import attach_fused
+from rasengan_xl.adapters.peft_adapter import attach_peft
 from rasengan_xl.config.settings import AdapterSettings
+from rasengan_xl.engine.options import EngineOptions
 from rasengan_xl.errors import AdapterError
-from rasengan_xl.sdxl.draws import keyed_seed
 
 
-@dataclass(frozen=True, slots=True)
-class Adapter:
-    """An adapter that sits on a UNet."""
-
-    unet: UNet2DConditionModel
-    parameters: dict[str, Parameter]
-    """What is trained, by name, in float32."""
-
-    @contextmanager
-    def disabled(self) -> Generator[None]:
-        """Make the UNet compute as if the adapter were not there."""
-        self.unet.disable_adapters()
-        try:
-            yield
-        finally:
-            self.unet.enable_adapters()
-
-
-def attach_adapter(unet: UNet2DConditionModel, settings: AdapterSettings, seed: int) -> Adapter:
+def attach_adapter(
+    unet: UNet2DConditionModel,
+    settings: AdapterSettings,
+    seed: int,
+    options: EngineOptions | None = None,
+) -> Adapter:
     """Freeze the UNet and add an adapter that as yet changes nothing.
 
     Args:
         unet: Base model; changed in place.
         settings: Shape of the adapter.
         seed: Determines the adapter's first weights.
+        options: How it is computed; None: as `fits_fused` tells, with nothing recomputed.
 
     Raises:
         AdapterError: A target matches no layer, or one that cannot be adapted.
     """
-    find_targets(unet, settings)
+    found = find_targets(unet, settings)
+    layers = {n: Adapted(base=m, scale=settings.scale_of(n)) for n, m in found.items()}
+    if options is None:
+        options = EngineOptions(implementation="fused" if fits_fused(found) else "peft")
+    if options.implementation == "fused":
+        refuse_convolutions(found)
     unet.requires_grad_(requires_grad=False)
-    with torch.random.fork_rng():
-        torch.manual_seed(keyed_seed(seed, "adapter"))
-        unet.add_adapter(lora_config(settings))
-    named: dict[str, Parameter] = dict(unet.named_parameters())
-    parameters = {name: p for name, p in named.items() if p.requires_grad}
-    for parameter in parameters.values():
-        # PEFT gives adapters the base's 16-bit type, in which small updates round away.
-        parameter.data = parameter.data.float()
-    _set_magnitudes(unet)
-    return Adapter(unet, parameters)
+    attach = attach_fused if options.implementation == "fused" else attach_peft
+    return attach(unet, settings, seed, layers, options)
 
 
-def lora_config(settings: AdapterSettings) -> LoraConfig:
-    """Say to PEFT what the shape of an adapter is."""
-    return LoraConfig(
-        r=settings.rank,
-        lora_alpha=settings.alpha,  # pyright: ignore[reportArgumentType] - floats work
-        lora_dropout=settings.dropout,
-        use_dora=settings.decompose,
-        use_rslora=settings.rank_stabilized,
-        target_modules=list(settings.targets),
-        # PEFT reads keys as regular expressions; a whole name matches itself alone. Escaped ones
-        # would travel with the file, and our reader takes plain names only.
-        rank_pattern={s.layer: s.rank for s in settings.layer_shapes},
-        alpha_pattern={s.layer: s.alpha for s in settings.layer_shapes},
-    )
+def fits_fused(targets: dict[str, nn.Linear | nn.Conv2d]) -> bool:
+    """Tell whether our own layers can compute an adapter on these."""
+    return all(isinstance(layer, nn.Linear) for layer in targets.values())
 
 
-def _set_magnitudes(unet: UNet2DConditionModel) -> None:
-    """Set every DoRA magnitude to the base weight's norm, in float32.
+def refuse_convolutions(targets: dict[str, nn.Linear | nn.Conv2d]) -> None:
+    """Refuse targets that only PEFT can compute.
 
-    PEFT rounds it to the base's 16 bits, but not the norm that it is divided by: the fresh
-    adapter would change the base's output by up to 1.5 % in bfloat16.
+    Raises:
+        AdapterError: One is a convolution.
     """
-    modules: dict[str, Any] = dict(cast("Any", unet).named_modules())
-    for module in modules.values():
-        for magnitude in getattr(module, "lora_magnitude_vector", {}).values():
-            weight = dequantize_module_weight(module.get_base_layer())
-            magnitude.weight.data = torch.linalg.norm(weight.float(), dim=1)
+    for name, layer in targets.items():
+        if not isinstance(layer, nn.Linear):
+            raise AdapterError(
+                f'engine.implementation = "fused": adapter.targets match {name}, a convolution; '
+                'set engine.implementation = "peft", or leave it at "auto"'
+            )
 
 
 def find_targets(unet: nn.Module, settings: AdapterSettings) -> dict[str, nn.Linear | nn.Conv2d]:

@@ -6,7 +6,8 @@ from typing import Any, cast
 
 from peft import LoraConfig
 
-from rasengan_xl.adapters.attach import Adapter
+from rasengan_xl.adapters.adapter import Adapter
+from rasengan_xl.adapters.peft_adapter import lora_config
 from rasengan_xl.adapters.reading.layer_keys import refuse_other_files
 from rasengan_xl.adapters.reading.peft_metadata import METADATA_KEY
 from rasengan_xl.adapters.reading.raw import open_adapter
@@ -32,8 +33,7 @@ def save_adapter(adapter: Adapter, file: Path, *, zero_terminal_snr: bool = Fals
             not: it must be drawn with so.
     """
     tensors = {f"unet.{file_key(name)}": p for name, p in adapter.parameters.items()}
-    unet: Any = adapter.unet
-    config: LoraConfig = unet.peft_config[_ADAPTER_NAME]
+    config = lora_config(adapter.settings)
     write_tensors(file, tensors, describe_adapter(config, zero_terminal_snr=zero_terminal_snr))
 
 

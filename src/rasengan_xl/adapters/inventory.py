@@ -4,18 +4,20 @@ from math import prod
 
 from torch import nn
 
+from rasengan_xl.adapters.adapter import Adapter
 from rasengan_xl.adapters.attach import find_targets
 from rasengan_xl.config.settings import AdapterSettings
-
-
-def count_trainable_parameters(module: nn.Module) -> int:
-    """Count the weights that training changes."""
-    return sum(p.numel() for p in module.parameters() if p.requires_grad)
 
 
 def count_parameters(module: nn.Module) -> int:
     """Count all weights; the two NF4 weights in a byte count as two."""
     return sum(_logical_size(p) for p in module.parameters())
+
+
+def count_all_parameters(adapter: Adapter) -> int:
+    """Count the weights of an adapter and of the UNet it sits on."""
+    frozen = [p for p in adapter.unet.parameters() if not p.requires_grad]
+    return sum(map(_logical_size, frozen)) + adapter.parameter_count
 
 
 def predict_trainable_parameters(unet: nn.Module, settings: AdapterSettings) -> int:

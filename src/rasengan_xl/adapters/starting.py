@@ -3,13 +3,11 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
 
 import torch
-from peft.utils.integrations import dequantize_module_weight
 from torch import Generator, Tensor, nn
 
-from rasengan_xl.adapters.attach import Adapter
+from rasengan_xl.adapters.adapter import Adapter
 from rasengan_xl.adapters.changes import (
     Change,
     Decomposed,
@@ -24,6 +22,7 @@ from rasengan_xl.adapters.start_shape import factors_of, unet_changes
 from rasengan_xl.adapters.verification.outcomes import plural
 from rasengan_xl.adapters.writing.plain import decompose, meant_as
 from rasengan_xl.config.settings import AdapterSettings
+from rasengan_xl.engine.weights import read_weight
 from rasengan_xl.errors import AdapterError
 from rasengan_xl.sdxl.draws import keyed_generator
 
@@ -62,6 +61,7 @@ def begin_from(
         name: _begin_layer(adapter, name, change, settings, keyed_generator(seed, "fill up", name))
         for name, change in unet_changes(contents).items()
     }
+    adapter.settle()
     return (*_tell_start(contents, begun), *_tell_turned(begun), *_tell_rescaled(begun))
 
 
@@ -77,7 +77,7 @@ def _refuse_other_layers(adapter: Adapter, contents: AdapterContents) -> None:
 def _begin_layer(
     adapter: Adapter, name: str, change: Change, settings: AdapterSettings, chance: Generator
 ) -> _Begun:
-    weight = _base_weight(adapter.unet.get_submodule(name))
+    weight = read_weight(adapter.layers[name].base).float()
     rank = settings.rank_of(name)
     factors, begun = factors_of(change, decompose=settings.decompose), _Begun()
     if factors is None or factors.rank != rank:
@@ -114,12 +114,6 @@ def _filled_up(factors: LowRank, rank: int, chance: Generator) -> LowRank:
         up=torch.cat([up, up.new_zeros(up.shape[0], lacking, *up.shape[2:])], dim=1),
         alpha=factors.scale * rank,
     )
-
-
-def _base_weight(module: nn.Module) -> Weight:
-    """Return a layer's own weight in float32, also if it is stored in 4 bits."""
-    layer: Any = module  # of PEFT
-    return cast("Tensor", dequantize_module_weight(layer.get_base_layer())).float()
 
 
 def _magnitude_of(change: Change | None, factors: LowRank, weight: Weight) -> Tensor:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from rasengan_xl.adapters.attach import attach_adapter
-from rasengan_xl.adapters.inventory import count_parameters, count_trainable_parameters
+from rasengan_xl.adapters.inventory import count_all_parameters, count_parameters
 from rasengan_xl.adapters.matching import refuse_unmatched
 from rasengan_xl.adapters.start_file import describe_given, read_start
 from rasengan_xl.comparison.facts import ArmFacts, PreparedFacts
@@ -85,9 +85,9 @@ def _count(settings: RunSettings, model: ModelFolder) -> ArmFacts:
     unet = load_unet_shape(model)
     if settings.adapter.start_from is not None:
         read_start(settings, model)
-    attach_adapter(unet, settings.adapter, settings.seed)
+    adapter = attach_adapter(unet, settings.adapter, settings.seed)
     return ArmFacts(
-        trainable_parameters=count_trainable_parameters(unet),
-        total_parameters=count_parameters(unet),
+        trainable_parameters=adapter.parameter_count,
+        total_parameters=count_all_parameters(adapter),
         flops_per_step=count_step_flops(unet, model, settings),
     )

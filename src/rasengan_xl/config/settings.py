@@ -9,6 +9,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
+from rasengan_xl.config.base_precisions import STORAGES, BasePrecision
 from rasengan_xl.config.dataset_settings import CaptionSettings, DatasetSettings
 from rasengan_xl.config.engine_settings import EngineSettings
 from rasengan_xl.config.fields import Settings, Share
@@ -29,8 +30,10 @@ class LayerShape(Settings):
 class AdapterSettings(Settings):
     """The shape of the adapter, and how the base beneath it is stored."""
 
-    base_precision: Literal["full", "nf4"] = "full"
-    """Frozen base in the compute precision, or in 4-bit NF4: QLoRA (arXiv:2305.14314)."""
+    base_precision: BasePrecision = "full"
+    """Frozen base in the compute precision; its linear weights in 4-bit NF4: QLoRA
+    (arXiv:2305.14314); those and its convolutions in 8-bit int8: `nf4-small`; or all of it in
+    int8.  It computes in the compute precision whatever it is stored in."""
     decompose: bool = False
     """Learn magnitude apart from direction: DoRA (arXiv:2402.09353)."""
     rank: PositiveInt = 16
@@ -128,7 +131,7 @@ class RunSettings(Settings):
                 "training.steps = 0 measures an adapter as it is: name it by adapter.start_from, "
                 "or train for some steps"
             )
-        if self.adapter.base_precision != "full":
+        if STORAGES[self.adapter.base_precision].is_quantized:
             raise ValueError(
                 "training.steps = 0 measures an adapter on the unquantized base: set "
                 'adapter.base_precision = "full"'

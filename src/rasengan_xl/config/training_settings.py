@@ -75,8 +75,6 @@ class TrainingSettings(Settings):
     """Keep an exponential moving average of the adapter, and give that one out."""
     most_skipped_share: Annotated[float, Field(gt=0, le=1)] = 0.25
     """fp16 overflow makes a step void; more than this share of the last 100 ends the run."""
-    gradient_checkpointing: bool = False
-    """Recompute activations in the backward pass: less memory, more time."""
     save_every: PositiveInt = 100
     """Optimizer steps between two checkpoints."""
     keep_checkpoints: PositiveInt = 2

@@ -8,7 +8,7 @@ from rasengan_xl.config.settings import RunSettings
 HARMLESS = (
     "training.save_every",
     "training.keep_checkpoints",
-    "training.gradient_checkpointing",  # the same gradients, computed twice
+    "engine.memory",  # the same gradients, some computed twice
     "evaluation.pictures",
     "evaluation.timesteps",
     "evaluation.checkpoint_pictures",

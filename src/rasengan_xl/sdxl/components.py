@@ -11,10 +11,11 @@ from safetensors import SafetensorError
 from torch import nn
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
+from rasengan_xl.config.base_precisions import BasePrecision
 from rasengan_xl.errors import ModelError
 from rasengan_xl.sdxl.compute import Compute
 from rasengan_xl.sdxl.model_folder import TOKENIZERS, ModelFolder
-from rasengan_xl.sdxl.quantization import quantize_linears
+from rasengan_xl.sdxl.quantization import quantize
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -75,20 +76,21 @@ def load_scaling_factor(model: ModelFolder) -> float:
         return float(kind.load_config(model.path, subfolder="vae")["scaling_factor"])
 
 
-def load_unet(model: ModelFolder, compute: Compute, base_precision: str) -> UNet2DConditionModel:
+def load_unet(
+    model: ModelFolder, compute: Compute, base_precision: BasePrecision
+) -> UNet2DConditionModel:
     """Load the UNet, frozen.
 
     Args:
         model: Where it lies.
         compute: Device and precision.
-        base_precision: `full` for the compute precision, `nf4` for 4-bit linear weights.
+        base_precision: How its weights are stored.
     """
     with explaining(model, "unet"):
         unet = UNet2DConditionModel.from_pretrained(
             **_weights(model, "unet"), torch_dtype=compute.dtype
         )
-    if base_precision == "nf4":
-        quantize_linears(unet, compute)
+    quantize(unet, compute, base_precision)
     return _frozen(unet, compute.device)
 
 

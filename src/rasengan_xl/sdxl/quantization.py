@@ -1,73 +1,80 @@
-"""Store the UNet's linear weights in 4-bit NF4 (QLoRA, arXiv:2305.14314, section 3)."""
+"""Store a UNet's frozen weights in fewer bits: NF4 (arXiv:2305.14314, section 3) or int8."""
 
-from importlib import import_module
 from typing import Any, cast
 
-import bitsandbytes
-import torch
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from torch import Tensor, nn
 
+from rasengan_xl.config.base_precisions import STORAGES, BasePrecision, Store
 from rasengan_xl.sdxl.compute import Compute
+from rasengan_xl.sdxl.int8_layers import Int8Conv2d, Int8Linear, round_to_int8
+from rasengan_xl.sdxl.nf4_layers import round_to_nf4, store_in_nf4
 
-_layers: Any = bitsandbytes.nn  # carries no types
-_functional: Any = import_module("bitsandbytes.functional")
-
-BLOCK_SIZE = 64
-"""Weights that share one scale; the scales are themselves quantized ("double quantization")."""
+KEPT = ("conv_in", "conv_out")
+"""Convolutions that are never quantized: all of the latents goes through them, in four channels,
+and they take 45 KB."""
 
 
-def quantize_linears(unet: UNet2DConditionModel, compute: Compute) -> None:
-    """Replace every linear layer's weight by its NF4 form, on the compute device.
+def quantize(unet: UNet2DConditionModel, compute: Compute, precision: BasePrecision) -> None:
+    """Store the weights of linear layers and convolutions as a base precision has them.
 
-    Convolutions, norms and biases are left as they are.
+    Each comes to the device by itself, so that it never holds more than one in full.  Norms and
+    biases are left as they are.
+
+    Args:
+        unet: In main memory, or on the meta device: then only shapes come out.
+        compute: The device, which may be the meta device, and the precision to compute in.
+        precision: How; `full` leaves all as it is.
     """
-    for name, linear in linears_to_quantize(unet):
+    storage = STORAGES[precision]
+    for name, store in _list_stores(unet, storage.linears, storage.convolutions).items():
         parent_name, _, child_name = name.rpartition(".")
-        setattr(unet.get_submodule(parent_name), child_name, _quantized(linear, compute))
-    quantized: Any = unet
-    quantized.is_loaded_in_4bit = True  # tells PEFT to attach its 4-bit layers
+        parent = unet.get_submodule(parent_name)
+        setattr(parent, child_name, _stored(getattr(parent, child_name), store, compute))
+    if storage.linears == "nf4":
+        told: Any = unet
+        told.is_loaded_in_4bit = True  # tells PEFT to attach its 4-bit layers
 
 
 def linears_to_quantize(unet: UNet2DConditionModel) -> list[tuple[str, nn.Linear]]:
-    """List the linear layers that NF4 stores in 4 bits."""
+    """List the linear layers whose weights can be stored in fewer bits."""
     modules: dict[str, nn.Module] = dict(cast("Any", unet).named_modules())
     return [(name, layer) for name, layer in modules.items() if isinstance(layer, nn.Linear)]
 
 
-def _quantized(linear: nn.Linear, compute: Compute) -> nn.Linear:
-    bias = cast("nn.Parameter | None", linear.bias)
-    quantized = _layers.Linear4bit(
-        linear.in_features,
-        linear.out_features,
-        bias=bias is not None,
-        compute_dtype=compute.dtype,
-        compress_statistics=True,
-        quant_type="nf4",
-        device=torch.device("meta"),
-    )
-    quantized.weight = _layers.Params4bit(
-        linear.weight.data,
-        requires_grad=False,
-        blocksize=BLOCK_SIZE,
-        compress_statistics=True,
-        quant_type="nf4",
-        module=quantized,
-    )
-    # On some CPUs bitsandbytes repacks a layer's weight in place when it is first evaluated, and
-    # computes in bfloat16 from then on: the base would change under the adapter.
-    quantized.support_avx512bf16_for_cpu = False
-    if bias is not None:
-        quantized.bias = nn.Parameter(bias.data, requires_grad=False)
-    return quantized.to(compute.device)
+def convolutions_to_quantize(unet: UNet2DConditionModel) -> list[tuple[str, nn.Conv2d]]:
+    """List the convolutions whose weights can be stored in fewer bits."""
+    modules: dict[str, nn.Module] = dict(cast("Any", unet).named_modules())
+    found = [(name, layer) for name, layer in modules.items() if isinstance(layer, nn.Conv2d)]
+    return [(name, layer) for name, layer in found if name not in KEPT]
 
 
-def round_to_nf4(weight: Tensor) -> Tensor:
-    """Return what a weight is after it was stored in NF4, in float32."""
-    stored, state = _functional.quantize_4bit(
-        weight.float().contiguous(),
-        blocksize=BLOCK_SIZE,
-        compress_statistics=True,
-        quant_type="nf4",
-    )
-    return _functional.dequantize_4bit(stored, state).float()
+def _list_stores(
+    unet: UNet2DConditionModel, linears: Store, convolutions: Store
+) -> dict[str, Store]:
+    """Name the layers that are stored anew: who held them would keep their weights in memory."""
+    stores: dict[str, Store] = {}
+    if linears != "compute":
+        stores |= {name: linears for name, _ in linears_to_quantize(unet)}
+    if convolutions != "compute":
+        stores |= {name: convolutions for name, _ in convolutions_to_quantize(unet)}
+    return stores
+
+
+def _stored(layer: nn.Linear | nn.Conv2d, store: Store, compute: Compute) -> nn.Module:
+    if isinstance(layer, nn.Conv2d):
+        assert store == "int8"
+        return Int8Conv2d(layer, compute.device)
+    if store == "int8":
+        return Int8Linear(layer, compute.device)
+    return store_in_nf4(layer, compute)
+
+
+def round_as(store: Store, weight: Tensor) -> Tensor:
+    """Return what a weight is after it was stored so, in float32."""
+    if store == "nf4":
+        return round_to_nf4(weight)
+    if store == "int8":
+        rounded, scale = round_to_int8(weight)
+        return rounded * scale
+    return weight.float()

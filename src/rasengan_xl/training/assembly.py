@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 import torch
 
-from rasengan_xl.adapters.attach import Adapter, attach_adapter
+from rasengan_xl.adapters.adapter import Adapter
+from rasengan_xl.adapters.attach import attach_adapter
 from rasengan_xl.adapters.start_file import read_start
 from rasengan_xl.adapters.starting import begin_from
 from rasengan_xl.adapters.verification.fingerprint import BaseFingerprint, take_fingerprint
@@ -14,6 +15,7 @@ from rasengan_xl.dataset.stream import build_stream
 from rasengan_xl.dataset.trace import TraceHash
 from rasengan_xl.errors import RasenganError
 from rasengan_xl.evaluation.held_out import HeldOutTable, build_table
+from rasengan_xl.planning.engine_choice import settle_engine
 from rasengan_xl.ranks import Ranks
 from rasengan_xl.runs.folder import RunFolder
 from rasengan_xl.runs.resuming import global_batch
@@ -86,10 +88,9 @@ def assemble_run(
     compute, schedule, ranks = footing.compute, footing.schedule, footing.ranks
     with ranks.together():
         unet = load_unet(footing.model, compute, settings.adapter.base_precision)
-        if settings.training.gradient_checkpointing:
-            unet.enable_gradient_checkpointing()
         base = take_fingerprint(unet, compute)
-        adapter = attach_adapter(unet, settings.adapter, settings.seed)
+        options = settle_engine(settings, unet, compute)
+        adapter = attach_adapter(unet, settings.adapter, settings.seed, options)
         notes = _start(adapter, settings, footing.model)
     _refuse_disagreement(adapter, dataset, ranks)
     task = Task(
@@ -122,13 +123,13 @@ def _start(adapter: Adapter, settings: RunSettings, model: ModelFolder) -> tuple
 def _new_state(
     adapter: Adapter, settings: RunSettings, compute: Compute, ranks: Ranks
 ) -> TrainingState:
-    optimizer = build_optimizer(adapter.parameters, settings.training)
+    optimizer = build_optimizer(adapter.trained, settings.training)
     return TrainingState(
         adapter=adapter,
         optimizer=optimizer,
         scaler=torch.amp.GradScaler(compute.device.type, enabled=compute.dtype is torch.float16),
         trace=TraceHash(),
-        given=GivenWeights(adapter.parameters, optimizer, settings.training.ema_decay),
+        given=GivenWeights(adapter.trained, optimizer, settings.training.ema_decay, adapter.settle),
         global_batch=global_batch(settings, ranks.count),
         precision=str(compute.dtype).removeprefix("torch."),
         zero_terminal_snr=settings.objective.zero_terminal_snr is True,

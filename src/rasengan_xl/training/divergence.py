@@ -7,7 +7,7 @@ from typing import Any, cast
 
 from torch import Tensor
 
-from rasengan_xl.adapters.attach import Adapter
+from rasengan_xl.adapters.adapter import Adapter
 from rasengan_xl.dataset.stream import ShownPicture, StepPart, TrainingStream
 from rasengan_xl.errors import DivergedError
 from rasengan_xl.ranks import Ranks
@@ -70,9 +70,7 @@ def refuse_infinite_gradient(
         DivergedError: Always; every process raises the same.
     """
     layers = [
-        name
-        for name, parameter in adapter.parameters.items()
-        if parameter.grad is not None and not parameter.grad.isfinite().all()
+        name for name, gradient in adapter.gradients().items() if not gradient.isfinite().all()
     ]
     facts = {
         "what": f"the gradient's norm is {norm} in {_name_some(layers)}",

@@ -1,6 +1,6 @@
 """The weights that are given out, where they are an average of the trained ones."""
 
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from typing import Any, cast
 
@@ -21,15 +21,28 @@ class GivenWeights:
     """
 
     def __init__(
-        self, parameters: Mapping[str, Parameter], optimizer: Optimizer, ema_decay: float | None
+        self,
+        parameters: Mapping[str, Parameter],
+        optimizer: Optimizer,
+        ema_decay: float | None,
+        settle: Callable[[], None],
     ) -> None:
+        """Take charge of weights.
+
+        Args:
+            parameters: What is trained.
+            optimizer: Of these.
+            ema_decay: Of the exponential average; None: there is none.
+            settle: To be called when weights were changed.
+        """
+        self._settle = settle
         self._parameters = dict(parameters)
         self._optimizer = optimizer
         self._decay = ema_decay
         self._updates = 0
         self._averages: dict[str, Tensor] = {}
         if ema_decay is not None:
-            self._averages = {n: p.detach().float().clone() for n, p in parameters.items()}
+            self._averages = {n: p.detach().float().clone() for n, p in self._parameters.items()}
 
     @torch.no_grad()
     def update(self) -> None:
@@ -62,11 +75,13 @@ class GivenWeights:
         modes = [group.get("train_mode") for group in self._optimizer.param_groups]
         try:
             self._put_in_place()
+            self._settle()
             yield
         finally:
             with torch.no_grad():
                 for name, parameter in self._parameters.items():
                     parameter.copy_(trained[name])
+            self._settle()
             for group, mode in zip(self._optimizer.param_groups, modes, strict=True):
                 if mode is not None:
                     group["train_mode"] = mode

@@ -100,7 +100,7 @@ def learning_rate_at(step: int, settings: TrainingSettings) -> float:
 
 def _group(parameters: Mapping[str, Parameter], settings: TrainingSettings) -> list[dict[str, Any]]:
     """Set the matrices B apart if they are to learn faster: LoRA+ (arXiv:2402.12354)."""
-    ratios = {name: settings.lora_plus_ratio if ".lora_B." in name else 1.0 for name in parameters}
+    ratios = {name: settings.lora_plus_ratio if "lora_B" in name else 1.0 for name in parameters}
     return [
         {
             "params": [p for name, p in parameters.items() if ratios[name] == ratio],

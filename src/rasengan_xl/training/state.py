@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from rasengan_xl.adapters.attach import Adapter
+from rasengan_xl.adapters.adapter import Adapter
 from rasengan_xl.dataset.trace import TraceHash
 from rasengan_xl.errors import DamagedFileError, OutputError
 from rasengan_xl.runs.resuming import BATCH_HEADER
@@ -43,6 +43,8 @@ class TrainingState:
     steps_done: int = 0
     skipped_steps: list[int] = field(default_factory=list[int])
     """Steps that fp16 overflow made void."""
+    notes: list[str] = field(default_factory=list[str])
+    """What the user must be told since the last step, one line each; whoever tells it takes it."""
     global_batch: int = 0
     """Pictures that all processes together see in an optimizer step."""
     precision: str = ""
@@ -88,6 +90,7 @@ class TrainingState:
             raise OutputError(f"{file}: is of another run: {fault}; start anew with another --out")
         for name, parameter in self.adapter.parameters.items():
             parameter.data.copy_(tensors[f"{_ADAPTER}{name}"])
+        self.adapter.settle()
         self.given.load_state_dict({n: tensors[f"{_AVERAGE}{n}"] for n in self.given.state_dict()})
         restore_optimizer(self.optimizer, values)
         if state["scaler"]:

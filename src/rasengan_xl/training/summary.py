@@ -2,7 +2,7 @@
 
 import torch
 
-from rasengan_xl.adapters.inventory import count_parameters, count_trainable_parameters
+from rasengan_xl.adapters.inventory import count_all_parameters
 from rasengan_xl.runs.cost import (
     mean_joules,
     memory_kind,
@@ -22,8 +22,8 @@ def summarise_run(state: TrainingState, folder: RunFolder, device: torch.device)
     return RunSummary(
         status="interrupted",
         steps=len(records),
-        trainable_parameters=count_trainable_parameters(state.adapter.unet),
-        total_parameters=count_parameters(state.adapter.unet),
+        trainable_parameters=state.adapter.parameter_count,
+        total_parameters=count_all_parameters(state.adapter),
         adapter_file=folder.adapter_file.name,
         adapter_bytes=folder.adapter_file.stat().st_size,
         peak_memory_gib=max(record.peak_memory_gib for record in records),

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from rasengan_xl.adapters.attach import Adapter, attach_adapter
+from rasengan_xl.adapters.adapter import Adapter
+from rasengan_xl.adapters.attach import attach_adapter
 from rasengan_xl.adapters.files import save_adapter
 from rasengan_xl.adapters.verification.fingerprint import take_fingerprint
 from rasengan_xl.adapters.verification.trained import TrainedAdapter

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from rasengan_xl.adapters.attach import Adapter
+from rasengan_xl.adapters.adapter import Adapter
 from rasengan_xl.adapters.verification.effects import check_effect
 from rasengan_xl.adapters.verification.fingerprint import BaseFingerprint, computed_output
 from rasengan_xl.adapters.verification.outcomes import first_of, noted, outcome, plural

@@ -1,14 +1,14 @@
 """A witness of a base model, taken before an adapter is put on it: has it changed since?"""
 
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import cast
 
 import torch
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
-from torch import Tensor
 
 from rasengan_xl.adapters.verification.probe import Output, unet_output
 from rasengan_xl.sdxl.compute import Compute
+from rasengan_xl.sdxl.stored_tensors import list_tensors
 
 _WRAPPED = ".base_layer."
 """Where PEFT moves the weights of a layer that it adapts."""
@@ -45,8 +45,11 @@ def computed_output(unet: UNet2DConditionModel, compute: Compute) -> Output:
 
 @torch.no_grad()
 def _sum_bits(unet: UNet2DConditionModel) -> dict[str, int]:
-    """Add up each frozen weight as whole numbers: no change of one weight leaves that as it is."""
-    named: dict[str, Tensor] = dict(cast("Any", unet).named_parameters())
+    """Add up each frozen weight as whole numbers: no change of one weight leaves that as it is.
+
+    Scales of quantized weights count as weights.
+    """
+    named = list_tensors(unet)
     frozen = {name.replace(_WRAPPED, "."): p for name, p in named.items() if ".lora_" not in name}
     sums = torch.stack(
         [

@@ -2,13 +2,11 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
 
 import torch
-from peft.utils.integrations import dequantize_module_weight
-from torch import Tensor, nn
+from torch import Tensor
 
-from rasengan_xl.adapters.attach import Adapter
+from rasengan_xl.adapters.adapter import Adapter
 from rasengan_xl.adapters.contents import AdapterContents
 from rasengan_xl.adapters.files import file_key
 from rasengan_xl.adapters.inventory import predict_trainable_parameters
@@ -30,6 +28,7 @@ from rasengan_xl.adapters.verification.kinds import list_kinds
 from rasengan_xl.adapters.verification.outcomes import first_of, not_checked, outcome, plural
 from rasengan_xl.adapters.verification.weights import check_change, measure_change
 from rasengan_xl.config.settings import AdapterSettings
+from rasengan_xl.engine.weights import read_weight
 from rasengan_xl.file_digests import file_digest
 from rasengan_xl.runs.verification import Check, LayerChange, Verification
 from rasengan_xl.sdxl.components import load_unet_shape
@@ -126,10 +125,10 @@ def _is_same(first: Tensor, second: Tensor) -> bool:
 
 
 def _measure_changes(adapter: Adapter, contents: AdapterContents) -> list[LayerChange]:
-    bases = {name: layer.get_base_layer() for name, layer in _adapted_layers(adapter.unet)}
+    bases = {f"unet.{name}": layer.base for name, layer in adapter.layers.items()}
     measured: list[LayerChange] = []
     for name, change in contents.changes.items():
-        weight = _weight_of(bases[name]) if name in bases else None
+        weight = read_weight(bases[name]) if name in bases else None
         shape = torch.Size() if weight is None else weight.shape
         measured.append(measure_change(name, change, shape, weight))
     return measured
@@ -140,23 +139,13 @@ def _check_live_scale(trained: TrainedAdapter, contents: AdapterContents) -> Che
     in_file = check_scale(contents, trained.settings)
     off = [
         name
-        for name, layer in _adapted_layers(trained.adapter.unet)
-        if not all(is_expected_scale(trained.settings, name, s) for s in layer.scaling.values())
+        for name, layer in trained.adapter.layers.items()
+        if not is_expected_scale(trained.settings, f"unet.{name}", layer.scale)
     ]
     if off and in_file.status == "passed":
         fault = f"the model computed with another on {plural(len(off), 'layer')}: {first_of(off)}"
         return outcome("scale", fault, "")
     return in_file
-
-
-def _adapted_layers(unet: nn.Module) -> list[tuple[str, Any]]:
-    """List PEFT's layers, by the names that files use."""
-    modules: dict[str, Any] = dict(cast("Any", unet).named_modules())
-    return [(f"unet.{name}", m) for name, m in modules.items() if hasattr(m, "get_base_layer")]
-
-
-def _weight_of(layer: nn.Module) -> Tensor:
-    return cast("Tensor", dequantize_module_weight(layer)).detach()
 
 
 def _describe_base(trained: TrainedAdapter) -> str:

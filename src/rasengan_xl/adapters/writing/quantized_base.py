@@ -15,7 +15,7 @@ from rasengan_xl.adapters.changes import Change, Decomposed, Weight
 from rasengan_xl.adapters.consumers.evaluation import row_norms
 from rasengan_xl.adapters.contents import AdapterContents
 from rasengan_xl.runs.records import StageProgress
-from rasengan_xl.sdxl.quantization import round_to_nf4
+from rasengan_xl.sdxl.nf4_layers import round_to_nf4
 
 _TINY = torch.finfo(torch.float32).tiny
 RESCALE = "rescale magnitudes"

@@ -1,0 +1,249 @@
+"""A low-rank adapter whose weights lie in one piece of memory.
+
+One kernel then updates, clips, averages or copies all of it, however many layers there are.
+Weights are kept in float32 and computed with in the base's precision: in a shadow of them that
+is brought up to date after each optimizer step.  Layers of one shape lie behind one another, so
+that a group of them is one matrix.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import Parameter
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdaptedLayer:
+    """What an adapter of one linear layer is like."""
+
+    name: str
+    """Full name in the UNet."""
+    inputs: int
+    outputs: int
+    rank: int
+    scale: float
+    """What the product of the factors is multiplied by."""
+
+    @property
+    def kind(self) -> tuple[int, int, int, float]:
+        """What layers must have in common to be computed at once."""
+        return self.inputs, self.outputs, self.rank, self.scale
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LowRank:
+    """The adapters of a group of layers, as views of the flat buffers."""
+
+    rank: int
+    scale: float
+    down: Float[Tensor, "layer rank input"]
+    """Matrices A, in the compute precision."""
+    up: Float[Tensor, "layer output rank"]
+    """Matrices B, in the compute precision."""
+    down_gradient: Float[Tensor, "layer rank input"]
+    """Where backward adds to."""
+    up_gradient: Float[Tensor, "layer output rank"]
+    gain: Float[Tensor, " layer_output"] | None
+    """DoRA's magnitude over the norm of the changed weight."""
+    norm: Float[Tensor, " layer_output"] | None
+    """That norm."""
+    shift: Float[Tensor, " layer_output"] | None
+    """What the gain would add to the bias, taken back: (1 - gain) times bias."""
+    magnitude_gradient: Float[Tensor, " layer_output"] | None
+    dropout: float
+
+    @property
+    def stacked_down(self) -> Float[Tensor, "layer_rank input"]:
+        """The matrices A of all layers, one below the other."""
+        return self.down.flatten(0, 1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Stack:
+    """Where the layers of one kind lie."""
+
+    layers: tuple[AdaptedLayer, ...]
+    down_start: int
+    up_start: int
+    magnitude_start: int
+
+    def down(self, flat: Tensor) -> Float[Tensor, "layer rank input"]:
+        one = self.layers[0]
+        return _cut(flat, self.down_start, (len(self.layers), one.rank, one.inputs))
+
+    def up(self, flat: Tensor) -> Float[Tensor, "layer output rank"]:
+        one = self.layers[0]
+        return _cut(flat, self.up_start, (len(self.layers), one.outputs, one.rank))
+
+    def magnitude(self, flat: Tensor) -> Float[Tensor, "layer output"]:
+        return _cut(flat, self.magnitude_start, (len(self.layers), self.layers[0].outputs))
+
+
+class FlatAdapter:
+    """Weights, shadow and gradients of an adapter, each in one piece."""
+
+    def __init__(
+        self,
+        groups: Sequence[Sequence[AdaptedLayer]],
+        *,
+        decompose: bool,
+        dropout: float,
+        dtype: torch.dtype,
+        device: torch.device,
+    ) -> None:
+        """Lay out an adapter of zeros.
+
+        Args:
+            groups: Layers that are to lie behind one another; those of a group are of one kind.
+            decompose: Whether there are magnitudes.
+            dropout: Share of the adapter's inputs that is dropped while training.
+            dtype: Compute precision.
+            device: Where the base lies.
+        """
+        self.enabled = True
+        self.dropout = dropout
+        self.decompose = decompose
+        self.stacks, sizes = _lay_out(
+            [layer for group in groups for layer in group], decompose=decompose
+        )
+        precise = torch.promote_types(torch.float32, dtype)
+        self.weights = torch.zeros(sum(sizes), dtype=precise, device=device)
+        self.gradients = torch.zeros_like(self.weights)
+        factors = sizes[0] + sizes[1]
+        is_apart = dtype != precise
+        self._factors = self.weights[:factors]
+        self.shadow, self._raw = self._factors, self.gradients[:factors]
+        if is_apart:
+            self.shadow = torch.zeros(factors, dtype=dtype, device=device)
+            self._raw = torch.zeros_like(self.shadow)
+        self._is_apart = is_apart
+        magnitudes = sizes[2]
+        self.gain = torch.ones(magnitudes, dtype=precise, device=device)
+        self.norm = torch.ones(magnitudes, dtype=precise, device=device)
+        self.shift = torch.zeros(magnitudes, dtype=precise, device=device)
+        starts = (0, sizes[0], factors)
+        self.trained = {
+            name: self._parameter(start, size)
+            for name, start, size in zip(_SEGMENTS, starts, sizes, strict=True)
+            if size
+        }
+        self._magnitude_offset = factors
+        self._places = {
+            layer.name: (stack, index)
+            for stack in self.stacks
+            for index, layer in enumerate(stack.layers)
+        }
+
+    @property
+    def anchor(self) -> Parameter:
+        """A parameter by which autograd knows that a product depends on the adapter.
+
+        Its gradient is not autograd's business: backward writes it where it belongs.
+        """
+        return self.trained["lora_A"]
+
+    def named_weights(self) -> dict[str, Tensor]:
+        """Return each layer's weights by the names of PEFT's parameters; views, in float32."""
+        return dict(self._named(self.weights))
+
+    def named_gradients(self) -> dict[str, Tensor]:
+        """Return what `collect` has gathered, by the names of `named_weights`."""
+        return dict(self._named(self.gradients))
+
+    def group(self, names: Sequence[str]) -> LowRank:
+        """Return the adapters of layers that lie behind one another."""
+        places = [self._places[name] for name in names]
+        stack, first = places[0]
+        rows = slice(first, first + len(names))
+        assert all(each is stack for each, _ in places)
+        assert [index for _, index in places] == list(range(rows.start, rows.stop))
+        one = stack.layers[0]
+        gain = norm = shift = magnitude_gradient = None
+        if self.decompose:
+            own = self.gradients[self._magnitude_offset :]
+            magnitude_gradient = stack.magnitude(own)[rows].flatten()
+            gain = stack.magnitude(self.gain)[rows].flatten()
+            norm = stack.magnitude(self.norm)[rows].flatten()
+            shift = stack.magnitude(self.shift)[rows].flatten()
+        return LowRank(
+            rank=one.rank,
+            scale=one.scale,
+            down=stack.down(self.shadow)[rows],
+            up=stack.up(self.shadow)[rows],
+            down_gradient=stack.down(self._raw)[rows],
+            up_gradient=stack.up(self._raw)[rows],
+            gain=gain,
+            norm=norm,
+            shift=shift,
+            magnitude_gradient=magnitude_gradient,
+            dropout=self.dropout,
+        )
+
+    def magnitudes(self) -> Float[Tensor, " magnitude"]:
+        """Return DoRA's magnitudes, in the order of `gain` and `norm`."""
+        return self.weights[self._magnitude_offset :]
+
+    @torch.no_grad()
+    def collect(self) -> None:
+        """Add what backward has left in the compute precision to the gradients in float32."""
+        if self._is_apart:
+            self.gradients[: self._raw.numel()].add_(self._raw)
+            self._raw.zero_()
+
+    @torch.no_grad()
+    def clear_gradients(self) -> None:
+        """Begin a new step."""
+        self.gradients.zero_()
+
+    @torch.no_grad()
+    def cast(self) -> None:
+        """Bring the shadow up to date."""
+        if self._is_apart:
+            self.shadow.copy_(self._factors)
+
+    def _parameter(self, start: int, size: int) -> Parameter:
+        parameter = Parameter(self.weights[start : start + size])
+        parameter.grad = self.gradients[start : start + size]
+        return parameter
+
+    def _named(self, flat: Tensor) -> Iterator[tuple[str, Tensor]]:
+        for name, (stack, index) in self._places.items():
+            yield f"{name}.lora_A.default.weight", stack.down(flat)[index]
+            yield f"{name}.lora_B.default.weight", stack.up(flat)[index]
+            if self.decompose:
+                own = stack.magnitude(flat[self._magnitude_offset :])[index]
+                yield f"{name}.lora_magnitude_vector.default.weight", own
+
+
+_SEGMENTS = ("lora_A", "lora_B", "lora_magnitude_vector")
+
+
+def _lay_out(
+    layers: Sequence[AdaptedLayer], *, decompose: bool
+) -> tuple[tuple[_Stack, ...], tuple[int, int, int]]:
+    """Put layers of one kind together: first all A, then all B, then all magnitudes."""
+    kinds: dict[tuple[int, int, int, float], list[AdaptedLayer]] = {}
+    for layer in layers:
+        kinds.setdefault(layer.kind, []).append(layer)
+    downs = sum(layer.rank * layer.inputs for layer in layers)
+    ups = sum(layer.rank * layer.outputs for layer in layers)
+    stacks: list[_Stack] = []
+    down, up, magnitude = 0, downs, 0
+    for (inputs, outputs, rank, _), members in kinds.items():
+        stacks.append(
+            _Stack(layers=tuple(members), down_start=down, up_start=up, magnitude_start=magnitude)
+        )
+        down += len(members) * rank * inputs
+        up += len(members) * rank * outputs
+        magnitude += len(members) * outputs
+    return tuple(stacks), (downs, ups, magnitude if decompose else 0)
+
+
+def _cut(flat: Tensor, start: int, shape: tuple[int, ...]) -> Tensor:
+    size = 1
+    for side in shape:
+        size *= side
+    return flat[start : start + size].view(shape)

@@ -1,0 +1,275 @@
+"""Put our own layers into a UNet, in place of those of diffusers that they compute faster."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import torch
+from diffusers.models.attention import BasicTransformerBlock
+from diffusers.models.transformers.transformer_2d import Transformer2DModel
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+from torch import Tensor, nn
+
+from rasengan_xl.engine.convolutional_half import rebuild_convolutions
+from rasengan_xl.engine.decomposition import Decomposition
+from rasengan_xl.engine.flat_adapter import AdaptedLayer, FlatAdapter
+from rasengan_xl.engine.options import EngineOptions
+from rasengan_xl.engine.projecting import FeedForward, Frugality, KeepingFeedForward, Projection
+from rasengan_xl.engine.projections import Projections
+from rasengan_xl.engine.text_projections import TextProjections
+from rasengan_xl.engine.transformer_block import (
+    BlockParts,
+    TextSource,
+    Transformer,
+    TransformerBlock,
+)
+from rasengan_xl.engine.weights import reserve_scratch
+
+QUERY_KEY_VALUE = ("attn1.to_q", "attn1.to_k", "attn1.to_v")
+OUTPUT, TEXT_QUERY, TEXT_OUTPUT = "attn1.to_out.0", "attn2.to_q", "attn2.to_out.0"
+TEXT_KEY_VALUE = ("attn2.to_k", "attn2.to_v")
+FEED_IN, FEED_OUT = "ff.net.0.proj", "ff.net.2"
+ENTER, LEAVE = "proj_in", "proj_out"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shape:
+    """What all layers of an adapter have in common."""
+
+    decompose: bool
+    dropout: float
+    dtype: torch.dtype
+    device: torch.device
+
+
+@dataclass(slots=True, kw_only=True)
+class Rebuilt:
+    """An adapter that is computed by our own layers."""
+
+    adapter: FlatAdapter
+    decomposition: Decomposition | None
+
+    def settle(self) -> None:
+        """Compute with the weights as they are now, after they were changed."""
+        self.adapter.cast()
+        if self.decomposition is not None:
+            self.decomposition.refresh()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Builder:
+    """Knows which layers go together, and makes each group once."""
+
+    modules: Mapping[str, nn.Module]
+    layers: Mapping[str, AdaptedLayer]
+    options: EngineOptions
+    made: dict[tuple[str, ...], Projections] = field(
+        default_factory=dict[tuple[str, ...], Projections]
+    )
+
+    @property
+    def frugality(self) -> Frugality:
+        again = self.options.memory == "recompute-feed-forward"
+        return Frugality(norms=self.options.recompute_norms, feed_forward=again)
+
+    def groups(self, names: Sequence[str]) -> list[tuple[str, ...]]:
+        """Part layers that share an input by what they have in common."""
+        kinds: dict[Any, list[str]] = {}
+        for name in names:
+            kinds.setdefault(self._kind(name), []).append(name)
+        return [tuple(members) for members in kinds.values()]
+
+    def projection(self, names: Sequence[str]) -> Projection:
+        """Return layers as one projection, whose outputs come in the order of the names."""
+        groups = [
+            (self.made[members], [names.index(name) for name in members])
+            for members in self.groups(names)
+        ]
+        return Projection(groups, self.frugality)
+
+    def make(self, groups: Sequence[tuple[str, ...]], adapter: FlatAdapter) -> None:
+        for members in groups:
+            layers = [cast("nn.Linear", self.modules[name]) for name in members]
+            own = adapter if members[0] in self.layers else None
+            self.made[members] = Projections(layers, own, members)
+
+    def _kind(self, name: str) -> Any:
+        layer = cast("nn.Linear", self.modules[name])
+        adapted = self.layers.get(name)
+        kind = (layer.in_features, layer.out_features, adapted.kind if adapted else None)
+        return kind if self.options.group_projections else (*kind, name)
+
+
+def rebuild(
+    unet: UNet2DConditionModel,
+    layers: Mapping[str, AdaptedLayer],
+    options: EngineOptions,
+    shape: Shape,
+) -> Rebuilt:
+    """Put our own layers into a UNet, with a fresh adapter of zeros but for DoRA's magnitudes.
+
+    Args:
+        unet: Frozen, on its device, in its precision; changed in place.
+        layers: The adapter's, by their names in the UNet; linear ones.
+        options: How to compute.
+        shape: Of the adapter.
+    """
+    modules: dict[str, nn.Module] = dict(cast("Any", unet).named_modules())
+    builder = _Builder(modules=modules, layers=layers, options=options)
+    blocks = [n for n, m in modules.items() if isinstance(m, BasicTransformerBlock) and _fits(m)]
+    transformers = [
+        name
+        for name, module in modules.items()
+        if isinstance(module, Transformer2DModel) and _is_linear(module)
+    ]
+    groups, texts = _list_groups(builder, blocks, transformers)
+    placed = {name for members in groups for name in members}
+    alone = [(name,) for name in layers if name not in placed]
+    groups += alone
+    adapted = [members for members in groups if members[0] in layers]
+    adapter = FlatAdapter(
+        [[layers[name] for name in members] for members in adapted],
+        decompose=shape.decompose,
+        dropout=shape.dropout,
+        dtype=shape.dtype,
+        device=shape.device,
+    )
+    reserve_scratch(unet)
+    builder.make(groups, adapter)
+    shared = _share_texts(builder, texts, unet)
+    for name in blocks:
+        _replace(unet, name, _build_block(builder, name, shared, texts))
+    for name in transformers:
+        enter, leave = (builder.projection([f"{name}.{end}"]) for end in (ENTER, LEAVE))
+        _replace(unet, name, Transformer(modules[name], enter, leave))
+    for (name,) in alone:
+        _replace(unet, name, Alone(modules[name], builder.projection([name])))
+    rebuild_convolutions(unet, options)
+    decomposition = None
+    if shape.decompose:
+        decomposition = Decomposition(adapter, list(_in_stack_order(builder, adapted, adapter)))
+    return Rebuilt(adapter=adapter, decomposition=decomposition)
+
+
+class Alone(nn.Module):
+    """An adapted layer that shares its input with no other."""
+
+    def __init__(self, base_layer: nn.Module, projection: Projection) -> None:
+        """Take over a layer."""
+        super().__init__()
+        self.base_layer = base_layer
+        self._projection = projection
+
+    def forward(self, given: Tensor) -> Tensor:
+        """Compute the layer with its adapter."""
+        return self._projection(given, training=self.training)[0]
+
+
+def _list_groups(
+    builder: _Builder, blocks: Sequence[str], transformers: Sequence[str]
+) -> tuple[list[tuple[str, ...]], list[str]]:
+    """List all groups of layers, and those layers whose input is the caption, if it is shared."""
+    sets: list[list[str]] = []
+    texts: list[str] = []
+    for block in blocks:
+        attention = (QUERY_KEY_VALUE, (OUTPUT,), (TEXT_QUERY,), (TEXT_OUTPUT,))
+        sets += [[f"{block}.{role}" for role in roles] for roles in attention]
+        text = [f"{block}.{role}" for role in TEXT_KEY_VALUE]
+        if builder.options.batch_text_projections:
+            texts += text
+        else:
+            sets.append(text)
+        sets += [[f"{block}.{role}"] for role in (FEED_IN, FEED_OUT)]
+    sets += [[f"{name}.{end}"] for name in transformers for end in (ENTER, LEAVE)]
+    if texts:
+        sets.append(texts)
+    return [members for names in sets for members in builder.groups(names)], texts
+
+
+def _share_texts(
+    builder: _Builder, texts: Sequence[str], unet: nn.Module
+) -> TextProjections | None:
+    if not texts:
+        return None
+    groups = builder.groups(texts)
+    projections = [builder.projection(members) for members in groups]
+    places = [[texts.index(name) for name in members] for members in groups]
+    shared = TextProjections(projections, places)
+    shared.watch(unet)
+    return shared
+
+
+def _build_block(
+    builder: _Builder, name: str, shared: TextProjections | None, texts: Sequence[str]
+) -> TransformerBlock:
+    def project(*roles: str) -> Projection:
+        return builder.projection([f"{name}.{role}" for role in roles])
+
+    block: Any = builder.modules[name]
+    options = builder.options
+    if shared is None:
+        text = TextSource(shared=None, own=project(*TEXT_KEY_VALUE))
+    else:
+        key, value = (texts.index(f"{name}.{role}") for role in TEXT_KEY_VALUE)
+        text = TextSource(shared=shared, places=(key, value))
+    parts = BlockParts(
+        to_query_key_value=project(*QUERY_KEY_VALUE),
+        to_output=project(OUTPUT),
+        to_query=project(TEXT_QUERY),
+        text=text,
+        to_text_output=project(TEXT_OUTPUT),
+        feed_forward=_build_feed_forward(builder, name, project),
+        heads=block.attn1.heads,
+        kernel=options.attention,
+    )
+    return TransformerBlock(block, parts, recompute=options.memory == "recompute-all")
+
+
+def _build_feed_forward(
+    builder: _Builder, name: str, project: Any
+) -> FeedForward | KeepingFeedForward:
+    frugality = builder.frugality
+    if not (builder.options.lean_feed_forward or frugality.feed_forward):
+        return KeepingFeedForward(project(FEED_IN), project(FEED_OUT))
+    first, second = (builder.made[(f"{name}.{role}",)] for role in (FEED_IN, FEED_OUT))
+    return FeedForward(first, second, frugality)
+
+
+def _in_stack_order(
+    builder: _Builder, adapted: Sequence[tuple[str, ...]], adapter: FlatAdapter
+) -> Iterator[Projections]:
+    """Yield groups in the order in which their layers lie in the flat buffers."""
+    by_first = {members[0]: members for members in adapted}
+    for stack in adapter.stacks:
+        for layer in stack.layers:
+            if layer.name in by_first:
+                yield builder.made[by_first[layer.name]]
+
+
+def _fits(block: BasicTransformerBlock) -> bool:
+    """Tell whether a block is SDXL's: two attentions, plain norms, a GEGLU, no dropout."""
+    part: Any = block
+    attentions = (part.attn1, part.attn2)
+    return (
+        part.norm_type == "layer_norm"
+        and all(a is not None and a.norm_q is None and a.group_norm is None for a in attentions)
+        and not part.only_cross_attention
+        and part.attn1.heads == part.attn2.heads
+        and type(part.ff.net[0]).__name__ == "GEGLU"
+        and all(m.p == 0 for m in block.modules() if isinstance(m, nn.Dropout))
+        and all(_is_known(m) for m in (*part.attn1.children(), *part.attn2.children()))
+    )
+
+
+def _is_known(module: nn.Module) -> bool:
+    return isinstance(module, (nn.Linear, nn.ModuleList))
+
+
+def _is_linear(transformer: Transformer2DModel) -> bool:
+    part: Any = transformer
+    return part.use_linear_projection and all(_fits(block) for block in part.transformer_blocks)
+
+
+def _replace(unet: nn.Module, name: str, module: nn.Module) -> None:
+    parent, _, child = name.rpartition(".")
+    setattr(unet.get_submodule(parent), child, module)

@@ -1,0 +1,103 @@
+"""Settle what of the engine a run uses, where its settings leave it open."""
+
+from dataclasses import replace
+from typing import Literal
+
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+
+from rasengan_xl.adapters.attach import find_targets, fits_fused, refuse_convolutions
+from rasengan_xl.config.engine_settings import MemoryMode, Switch
+from rasengan_xl.config.settings import RunSettings
+from rasengan_xl.engine.options import EngineOptions
+from rasengan_xl.engine.step_graph import why_no_graph
+from rasengan_xl.errors import RecipeError
+from rasengan_xl.sdxl.compute import Compute
+
+
+def settle_engine(
+    settings: RunSettings, unet: UNet2DConditionModel, compute: Compute
+) -> EngineOptions:
+    """Return how a run computes.
+
+    Args:
+        settings: What was asked for.
+        unet: As it was loaded, or without values.
+        compute: Where, and in which precision.
+
+    Raises:
+        RasenganError: Something asked for cannot be had.
+    """
+    asked = settings.engine
+    targets = find_targets(unet, settings.adapter)
+    implementation = asked.implementation
+    if implementation == "auto":
+        implementation = "fused" if fits_fused(targets) else "peft"
+    if implementation == "peft":
+        return _plain(settings)
+    refuse_convolutions(targets)
+    on_cuda = compute.device.type == "cuda"
+    options = EngineOptions(
+        implementation="fused",
+        memory=_settle_memory(settings),
+        group_projections=asked.group_projections,
+        batch_text_projections=asked.batch_text_projections,
+        lean_feed_forward=asked.lean_feed_forward,
+        recompute_norms=asked.recompute_norms,
+        frozen_convolutions=asked.frozen_convolutions,
+        fused_group_norm=asked.fused_group_norm,
+        channels_last=_settle(asked.channels_last, auto=on_cuda),
+        attention=asked.attention if on_cuda else "default",
+        compile=asked.compile,
+        cache_text_kv=asked.cache_text_kv,
+        int8_compute=_settle(asked.int8_compute, auto=False),
+    )
+    obstacle = why_no_graph(compute.device, options, settings.adapter.dropout)
+    if asked.cuda_graph == "on" and obstacle:
+        raise RecipeError(f"engine.cuda_graph = 'on': {obstacle}; use 'auto' or 'off'")
+    return replace(options, cuda_graph=_settle(asked.cuda_graph, auto=obstacle is None))
+
+
+def _plain(settings: RunSettings) -> EngineOptions:
+    """Return what there is with PEFT: nothing but gradient checkpointing.
+
+    Raises:
+        RecipeError: More was asked for.
+    """
+    asked = settings.engine
+    memory: Literal["keep-all", "recompute-all"] = "keep-all"
+    if asked.memory == "recompute-feed-forward":
+        raise RecipeError(_not_with_peft("memory", asked.memory))
+    if asked.memory == "recompute-all":
+        memory = "recompute-all"
+    for name in ("channels_last", "cuda_graph", "int8_compute"):
+        if getattr(asked, name) == "on":
+            raise RecipeError(_not_with_peft(name, "on"))
+    for name in ("compile", "cache_text_kv"):
+        if getattr(asked, name):
+            raise RecipeError(_not_with_peft(name, "true"))
+    return EngineOptions(
+        implementation="peft",
+        memory=memory,
+        group_projections=False,
+        batch_text_projections=False,
+        lean_feed_forward=False,
+        recompute_norms=False,
+        frozen_convolutions=False,
+        fused_group_norm=False,
+    )
+
+
+def _not_with_peft(name: str, value: str) -> str:
+    return (
+        f"engine.{name} = {value!r}: is of our own layers, and this run uses PEFT's (engine."
+        "implementation, or a target that is a convolution); leave it out"
+    )
+
+
+def _settle_memory(settings: RunSettings) -> MemoryMode:
+    asked = settings.engine.memory
+    return "keep-all" if asked == "auto" else asked
+
+
+def _settle(switch: Switch, *, auto: bool) -> bool:
+    return auto if switch == "auto" else switch == "on"

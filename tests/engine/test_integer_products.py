@@ -1,0 +1,70 @@
+import pytest
+import torch
+from torch import nn
+
+from rasengan_xl.engine.frozen_linear import base_input_gradient, base_product, frozen_linear
+from rasengan_xl.engine.integer_products import can_multiply_integers, round_rows
+from rasengan_xl.sdxl.int8_layers import Int8Linear
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def layer() -> Int8Linear:
+    torch.manual_seed(0)
+    return Int8Linear(nn.Linear(256, 320), CPU)
+
+
+def share_off(found: torch.Tensor, wanted: torch.Tensor) -> float:
+    return float((found - wanted).norm() / wanted.norm())
+
+
+def test_products_of_integers_are_near_those_in_full(layer):
+    given, back = torch.randn(2, 40, 256), torch.randn(2, 40, 320)
+    for found, wanted in (
+        (base_product(given, layer, as_integers=True), base_product(given, layer)),
+        (base_input_gradient(back, layer, as_integers=True), base_input_gradient(back, layer)),
+    ):
+        assert found.shape == wanted.shape
+        assert 0.0005 < share_off(found, wanted) < 0.01
+
+
+def test_each_row_has_a_scale_of_its_own(layer):
+    given = torch.randn(64, 256)
+    given[7] *= 1000
+    found, wanted = base_product(given, layer, as_integers=True), base_product(given, layer)
+    assert share_off(found[:7], wanted[:7]) < 0.01
+
+
+def test_rows_come_back_within_half_a_step():
+    values, factors = torch.randn(9, 32), torch.rand(32, 1)
+    rows, scales = round_rows(values, factors)
+    assert rows.dtype == torch.int8
+    off = (rows * scales - values * factors.T).abs()
+    assert (off <= 0.5001 * scales).all()
+
+
+def test_gradients_flow_through_integers(layer):
+    given = torch.randn(48, 256, requires_grad=True)
+    back = torch.randn(48, 320)
+    frozen_linear(given, layer, as_integers=True).backward(back)
+    assert given.grad is not None
+    assert torch.equal(given.grad, base_input_gradient(back, layer, as_integers=True))
+
+
+def test_what_is_no_work_is_done_in_full(layer):
+    few = torch.randn(4, 256)
+    assert not can_multiply_integers(few, layer)
+    assert torch.equal(base_product(few, layer, as_integers=True), base_product(few, layer))
+    odd = Int8Linear(nn.Linear(20, 12), CPU)
+    assert not can_multiply_integers(torch.randn(64, 20), odd)
+    assert not can_multiply_integers(torch.randn(64, 256), nn.Linear(256, 320))
+
+
+def test_on_the_meta_device_shapes_come_out():
+    meta = torch.device("meta")
+    layer = Int8Linear(nn.Linear(256, 320, device=meta, dtype=torch.bfloat16), meta)
+    given = torch.empty(2, 40, 256, device=meta, dtype=torch.bfloat16)
+    found = base_product(given, layer, as_integers=True)
+    assert (found.shape, found.dtype) == ((2, 40, 320), torch.bfloat16)
+    assert base_input_gradient(found, layer, as_integers=True).shape == given.shape
