@@ -17,7 +17,7 @@ ENOUGH_PROGRAMS = 2048
 """Some for each multiprocessor of the largest GPUs, several times over."""
 MOST_TILES = 32
 """Of a program, one after another."""
-SUMS_AT_ONCE = 64
+SUMS_AT_ONCE, SUMMED_COLUMNS = 128, 32
 
 
 def apply_(product: Tensor, gain: Tensor) -> None:
@@ -43,8 +43,8 @@ def backward(gradient: Tensor, scaled: Tensor, gain: Tensor) -> tuple[Tensor, Te
         gradient, scaled, gain, of_product, sums, *gradient.stride(), *scaled.stride(),
         rows, columns, tiles_each, ROWS=ROWS, COLUMNS=COLUMNS,
     )  # fmt: skip
-    _finish[(column_blocks,)](
-        sums, gain, of_gain, programs, columns, AT_ONCE=SUMS_AT_ONCE, COLUMNS=COLUMNS
+    _finish[(triton.cdiv(columns, SUMMED_COLUMNS),)](
+        sums, gain, of_gain, programs, columns, AT_ONCE=SUMS_AT_ONCE, COLUMNS=SUMMED_COLUMNS
     )
     return of_product, of_gain
 
