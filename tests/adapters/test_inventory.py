@@ -3,8 +3,8 @@ import torch
 
 from rasengan_xl.adapters.attach import attach_adapter
 from rasengan_xl.adapters.inventory import (
+    count_all_parameters,
     count_parameters,
-    count_trainable_parameters,
     predict_trainable_parameters,
 )
 from rasengan_xl.config.recipe import load_recipe
@@ -39,8 +39,7 @@ def test_the_full_size_unet_has_as_many_parameters_as_sdxl(full_size_unet):
 def test_each_shipped_arm_trains_the_designed_number_of_weights(full_size_unet, recipe, expected):
     settings = load_recipe(recipe).adapter
     assert predict_trainable_parameters(full_size_unet, settings) == expected
-    attach_adapter(full_size_unet, settings, seed=0)
-    assert count_trainable_parameters(full_size_unet) == expected
+    assert attach_adapter(full_size_unet, settings, seed=0).parameter_count == expected
 
 
 def test_nf4_stores_the_designed_number_of_weights(full_size_unet):
@@ -68,8 +67,9 @@ def test_the_prediction_is_what_attaching_counts(tiny_unet, changes):
     if settings.base_precision == "nf4":
         quantize(tiny_unet, Compute(torch.device("cpu"), torch.float32), "nf4")
     predicted = predict_trainable_parameters(tiny_unet, settings)
-    attach_adapter(tiny_unet, settings, seed=0)
-    assert count_trainable_parameters(tiny_unet) == predicted
+    adapter = attach_adapter(tiny_unet, settings, seed=0)
+    assert adapter.parameter_count == predicted
+    assert count_all_parameters(adapter) == count_parameters(tiny_unet) + predicted
 
 
 def test_a_target_without_a_layer_is_not_predicted(tiny_unet):

@@ -7,7 +7,7 @@ from rasengan_xl.adapters.applying import applied
 from rasengan_xl.adapters.attach import attach_adapter
 from rasengan_xl.adapters.changes import Decomposed, Dense, Hadamard, Kronecker, LowRank
 from rasengan_xl.adapters.contents import AdapterContents
-from rasengan_xl.adapters.inventory import count_trainable_parameters, predict_trainable_parameters
+from rasengan_xl.adapters.inventory import predict_trainable_parameters
 from rasengan_xl.adapters.start_shape import given_shape, name_targets, trainable_shape
 from rasengan_xl.adapters.starting import begin_from
 from rasengan_xl.config.settings import AdapterSettings
@@ -115,7 +115,7 @@ def test_lora_and_dora_are_trained_on_as_they_are(shapes, kind):
     assert_outputs_match(adapter, contents)
     assert len(told) == 1
     assert "kohya" in told[0]
-    trained = count_trainable_parameters(adapter.unet)
+    trained = adapter.parameter_count
     assert trained == predict_trainable_parameters(build_tiny_unet(), settings)
     if kind != "core":
         assert trained == contents.parameter_count

@@ -23,7 +23,7 @@ from ..exhaust import exhaust
 def make_state_and_task():
     """Build what the loop needs from settings, as a run does."""
 
-    def make(settings):
+    def make(settings, options=None):
         compute = choose_compute(settings.compute)
         model = find_model(settings.base_model)
         schedule = load_noise_schedule(
@@ -31,8 +31,8 @@ def make_state_and_task():
         )
         dataset = exhaust(encode_dataset(settings, model, compute))
         unet = load_unet(model, compute, settings.adapter.base_precision)
-        adapter = attach_adapter(unet, settings.adapter, settings.seed)
-        optimizer = build_optimizer(adapter.parameters, settings.training)
+        adapter = attach_adapter(unet, settings.adapter, settings.seed, options)
+        optimizer = build_optimizer(adapter.trained, settings.training)
         state = TrainingState(
             adapter=adapter,
             optimizer=optimizer,

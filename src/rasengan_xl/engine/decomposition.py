@@ -9,7 +9,7 @@ computed with, those in the compute precision, added up in float32; backward tak
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from rasengan_xl.engine.flat_adapter import FlatAdapter
 from rasengan_xl.engine.projections import Projections
@@ -29,12 +29,11 @@ class Decomposition:
         """
         self._adapter = adapter
         self._groups = tuple(groups)
+        layers, dtype = _in_order(adapter, groups), adapter.weights.dtype
         self._squares = torch.cat(
-            [
-                read_briefly(layer).to(adapter.weights.dtype).square().sum(dim=1)
-                for layer in _in_order(adapter, groups)
-            ]
+            [read_briefly(layer).to(dtype).square().sum(dim=1) for layer in layers]
         )
+        self._biases = torch.cat([_bias_of(layer).to(dtype) for layer in layers])
         adapter.magnitudes().copy_(self._squares.sqrt())
         self.refresh()
 
@@ -60,6 +59,7 @@ class Decomposition:
             torch.sqrt(squares.clamp_(min=0), out=adapter.norm[start:end])
             start = end
         torch.div(adapter.magnitudes(), adapter.norm, out=adapter.gain)
+        torch.addcmul(self._biases, adapter.gain, self._biases, value=-1, out=adapter.shift)
 
 
 def _square_change(
@@ -72,7 +72,14 @@ def _square_change(
     return mixed.mul_(up).sum(dim=2).mul_(scale)
 
 
-def _in_order(adapter: FlatAdapter, groups: Sequence[Projections]) -> list[torch.nn.Linear]:
+def _bias_of(layer: nn.Linear) -> Tensor:
+    bias: Tensor | None = layer.bias
+    if bias is not None:
+        return bias.detach()
+    return torch.zeros(layer.out_features, device=layer.weight.device)
+
+
+def _in_order(adapter: FlatAdapter, groups: Sequence[Projections]) -> list[nn.Linear]:
     layers = [layer for group in groups for layer in group.layers]
     assert len(layers) == sum(len(stack.layers) for stack in adapter.stacks)
     return layers

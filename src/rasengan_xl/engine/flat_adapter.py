@@ -50,6 +50,8 @@ class LowRank:
     """DoRA's magnitude over the norm of the changed weight."""
     norm: Float[Tensor, " layer_output"] | None
     """That norm."""
+    shift: Float[Tensor, " layer_output"] | None
+    """What the gain would add to the bias, taken back: (1 - gain) times bias."""
     magnitude_gradient: Float[Tensor, " layer_output"] | None
     dropout: float
 
@@ -121,6 +123,7 @@ class FlatAdapter:
         magnitudes = sizes[2]
         self.gain = torch.ones(magnitudes, dtype=precise, device=device)
         self.norm = torch.ones(magnitudes, dtype=precise, device=device)
+        self.shift = torch.zeros(magnitudes, dtype=precise, device=device)
         starts = (0, sizes[0], factors)
         self.trained = {
             name: self._parameter(start, size)
@@ -158,12 +161,13 @@ class FlatAdapter:
         assert all(each is stack for each, _ in places)
         assert [index for _, index in places] == list(range(rows.start, rows.stop))
         one = stack.layers[0]
-        gain = norm = magnitude_gradient = None
+        gain = norm = shift = magnitude_gradient = None
         if self.decompose:
             own = self.gradients[self._magnitude_offset :]
             magnitude_gradient = stack.magnitude(own)[rows].flatten()
             gain = stack.magnitude(self.gain)[rows].flatten()
             norm = stack.magnitude(self.norm)[rows].flatten()
+            shift = stack.magnitude(self.shift)[rows].flatten()
         return LowRank(
             rank=one.rank,
             scale=one.scale,
@@ -173,6 +177,7 @@ class FlatAdapter:
             up_gradient=stack.up(self._raw)[rows],
             gain=gain,
             norm=norm,
+            shift=shift,
             magnitude_gradient=magnitude_gradient,
             dropout=self.dropout,
         )

@@ -97,7 +97,7 @@ class KeepingFeedForward:
 @contextmanager
 def _in_own_precision(given: Tensor) -> Generator[None]:
     """Leave autocast, whose casts are not needed: all is in the compute precision already."""
-    if not torch.is_autocast_enabled(given.device.type):
+    if given.is_meta or not torch.is_autocast_enabled(given.device.type):
         yield
         return
     with torch.autocast(given.device.type, enabled=False):
@@ -162,7 +162,7 @@ class _FeedForward(Function):
         seen, mean, deviation = _normalise(rows, work.norm)
         hidden, kept = first.project(seen, training=work.training)
         product, kept_second = second.project(geglu(hidden), training=work.training)
-        kept.scaled = None  # told by the product itself, which is kept or computed again
+        kept.product = None  # it is `hidden`, which is kept or computed again
         ctx.save_for_backward(
             rows,
             mean,
@@ -186,7 +186,7 @@ class _FeedForward(Function):
         if hidden is None:
             hidden = first.again(cast("Tensor", seen), kept)
         else:
-            kept.scaled = first.without_bias(hidden)
+            kept.product = hidden
         activated = geglu(hidden) if kept_second.low is not None else None
         gradient = grad_outputs[0].reshape(-1, second.width)
         wanted = second.back(gradient, activated, kept_second, needs_input=True)

@@ -32,8 +32,8 @@ class Kept:
 
     low: Float[Tensor, "token layer_rank"] | None = None
     """x A^T."""
-    scaled: Product | None = None
-    """The product before the bias, under DoRA."""
+    product: Product | None = None
+    """What came out, under DoRA."""
     mask: Tensor | None = None
     """Where dropout let the adapter see its input."""
 
@@ -41,13 +41,13 @@ class Kept:
 
     def tensors(self) -> tuple[Tensor | None, ...]:
         """Return all of it."""
-        return self.low, self.scaled, self.mask
+        return self.low, self.product, self.mask
 
     @classmethod
     def of(cls, tensors: Sequence[Tensor | None]) -> "Kept":
         """Take back what `tensors` returned."""
-        low, scaled, mask = tensors
-        return cls(low=low, scaled=scaled, mask=mask)
+        low, product, mask = tensors
+        return cls(low=low, product=product, mask=mask)
 
 
 class Projections:
@@ -109,25 +109,24 @@ class Projections:
         return self.again(given, kept), kept
 
     def again(self, given: Given, kept: Kept) -> Product:
-        """Compute the product from what was given and kept; keeps what it was before the bias."""
+        """Compute the product from what was given and kept.
+
+        The bias is no part of what the gain scales.  It is added first, and taken back by what
+        the gain makes of it: so a gain of 1 leaves the base's own product, to the bit.
+        """
         low_rank = self.low_rank
         if low_rank is None:
             return self._base(given, self._bias)
         if kept.low is None:
             return self._base_apart(given)
-        product = self._base(given, self._bias if low_rank.gain is None else None)
+        product = self._base(given, self._bias)
         self._add_low_rank(product, kept.low, low_rank)
-        if low_rank.gain is None:
-            return product
-        apply_gain_(product, low_rank.gain)
-        kept.scaled = product
-        return product if self._bias is None else product + self._bias
-
-    def without_bias(self, product: Product) -> Product | None:
-        """Return what DoRA's magnitudes need of a product, if they need anything."""
-        if self.low_rank is None or self.low_rank.gain is None:
-            return None
-        return product if self._bias is None else product - self._bias
+        if low_rank.gain is not None:
+            apply_gain_(product, low_rank.gain)
+            if self._bias is not None:
+                product.add_(low_rank.shift)
+            kept.product = product
+        return product
 
     def back(
         self, gradient: Product, given: Given | None, kept: Kept, *, needs_input: bool
@@ -145,10 +144,11 @@ class Projections:
             return self._base_back(gradient) if needs_input else None
         assert given is not None
         if low_rank.gain is not None:
-            assert kept.scaled is not None
+            assert kept.product is not None
             assert low_rank.magnitude_gradient is not None
             assert low_rank.norm is not None
-            gradient, sums = gain_backward(gradient, kept.scaled, low_rank.gain)
+            scaled = kept.product if self._bias is None else kept.product - self._bias
+            gradient, sums = gain_backward(gradient, scaled, low_rank.gain)
             low_rank.magnitude_gradient.addcdiv_(sums, low_rank.norm)
         turned = self._add_factor_gradients(gradient, given, kept, low_rank)
         if not needs_input:

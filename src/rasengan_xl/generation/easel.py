@@ -24,11 +24,11 @@ from rasengan_xl.generation.decoding import bears_half_precision
 from rasengan_xl.generation.from_picture import Start, open_start
 from rasengan_xl.generation.ground import Ground
 from rasengan_xl.generation.memory import MemorySavings, choose_savings, offloaded
-from rasengan_xl.generation.memory_needs import measure_model
 from rasengan_xl.generation.pipeline import load_pipeline, load_scheduler
 from rasengan_xl.generation.requests import Drawing, Request
 from rasengan_xl.generation.schedulers import build_scheduler, check_steps, sampler_name
 from rasengan_xl.generation.subjects import Subject, is_checkpoint
+from rasengan_xl.planning.drawing_needs import measure_model
 from rasengan_xl.runs.records import StageProgress
 from rasengan_xl.sdxl.compute import Compute, choose_compute
 from rasengan_xl.sdxl.layers import ADAPTED_PARTS, ModelLayers, list_layers

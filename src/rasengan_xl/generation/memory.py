@@ -16,7 +16,7 @@ from diffusers.pipelines.stable_diffusion_xl.pipeline_stable_diffusion_xl import
 
 from rasengan_xl.config.drawing_settings import MemoryRung
 from rasengan_xl.errors import DeviceError
-from rasengan_xl.generation.memory_needs import GIB, ModelSize, needs_of
+from rasengan_xl.planning.drawing_needs import GIB, ModelSize, needs_of
 from rasengan_xl.sdxl.compute import Compute
 
 TILE_PIXELS = 512

@@ -15,6 +15,7 @@ from rasengan_xl.dataset.stream import build_stream
 from rasengan_xl.dataset.trace import TraceHash
 from rasengan_xl.errors import RasenganError
 from rasengan_xl.evaluation.held_out import HeldOutTable, build_table
+from rasengan_xl.planning.engine_choice import settle_engine
 from rasengan_xl.ranks import Ranks
 from rasengan_xl.runs.folder import RunFolder
 from rasengan_xl.runs.resuming import global_batch
@@ -24,7 +25,6 @@ from rasengan_xl.sdxl.model_folder import ModelFolder, find_model
 from rasengan_xl.sdxl.noise_schedule import NoiseSchedule, load_noise_schedule
 from rasengan_xl.sdxl.objective import build_objective
 from rasengan_xl.tensor_file import digest_tensors
-from rasengan_xl.training.engine_choice import settle_engine
 from rasengan_xl.training.given_weights import GivenWeights
 from rasengan_xl.training.loop import Task
 from rasengan_xl.training.optimizer import build_optimizer, check_optimizer

@@ -20,9 +20,23 @@ class GivenWeights:
     the lines (arXiv:2405.15682, eq. 3-5); with neither, every method does nothing.
     """
 
-    def __init__(self, adapter: Adapter, optimizer: Optimizer, ema_decay: float | None) -> None:
-        self._adapter = adapter
-        self._parameters = dict(adapter.trained)
+    def __init__(
+        self,
+        parameters: Mapping[str, Parameter],
+        optimizer: Optimizer,
+        ema_decay: float | None,
+        settle: Callable[[], None],
+    ) -> None:
+        """Take charge of weights.
+
+        Args:
+            parameters: What is trained.
+            optimizer: Of these.
+            ema_decay: Of the exponential average; None: there is none.
+            settle: To be called when weights were changed.
+        """
+        self._settle = settle
+        self._parameters = dict(parameters)
         self._optimizer = optimizer
         self._decay = ema_decay
         self._updates = 0

@@ -10,6 +10,7 @@ from rasengan_xl.dataset.encoded import encode_dataset
 from rasengan_xl.errors import UnwritableError
 from rasengan_xl.evaluation.base_losses import name_base_losses, recall_or_measure
 from rasengan_xl.evaluation.held_out import measure_losses, summarise_losses, tabulate_losses
+from rasengan_xl.planning.changes import LOAD_UNET
 from rasengan_xl.ranks import ALONE, Ranks
 from rasengan_xl.runs.folder import RunFolder
 from rasengan_xl.runs.provenance import describe_machine
@@ -19,7 +20,6 @@ from rasengan_xl.training.assembly import Run, assemble_run, find_footing
 from rasengan_xl.training.checkpoints import restore_checkpoint, share_state
 from rasengan_xl.training.course import Progress, take_all_steps
 from rasengan_xl.training.given import measure_given
-from rasengan_xl.training.memory_remedies import LOAD_UNET
 from rasengan_xl.training.out_of_memory import MemoryWatch
 from rasengan_xl.training.summary import summarise_run
 from rasengan_xl.training.verifying import refuse_failure, verify_run
