@@ -4,7 +4,7 @@ import gc
 import sys
 from collections import Counter
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from importlib import import_module
 from typing import Any
@@ -20,6 +20,7 @@ from benchmarks.training_step.arms import Arm
 from benchmarks.training_step.inputs import DTYPES
 from benchmarks.training_step.rows import Counts
 from benchmarks.training_step.trainer import Trainer
+from rasengan_xl.planning.cuda_on_meta import CudaOnMeta
 from rasengan_xl.sdxl.compute import Compute
 
 GIB = 2**30
@@ -45,13 +46,13 @@ OWN_KERNELS = {
 def count_step(arm: Arm, build: Callable[[Arm, Compute], Trainer]) -> Counts:
     """Count kernels and kept activations of one forward and backward pass.
 
-    On the device `meta` there is no autocast; what it would launch besides is not counted.
+    Attention is taken to be one kernel each way; the casts of autocast are counted.
     """
     trainer = build(arm, Compute(torch.device("meta"), DTYPES[arm.precision]))
     forward, backward = Watch(), Watch()
-    for weights in trainer.unet.state_dict().values():
+    for weights in (*trainer.unet.parameters(), *trainer.unet.buffers()):
         forward.leave_out(weights)
-    with flash_attention(), own_kernels() as ours:
+    with flash_attention(), autocast_of(arm), own_kernels() as ours:
         with forward:
             loss = trainer.forward()
         gc.collect()
@@ -74,6 +75,14 @@ def count_model_teraflop(arm: Arm, build: Callable[[Arm, Compute], Trainer]) -> 
     with FlopCounterMode(display=False) as counter:
         trainer.forward().backward()
     return arm.batch_size * counter.get_total_flops() / 1e12
+
+
+def autocast_of(arm: Arm) -> AbstractContextManager[object]:
+    """Return what stands for autocast on `meta`, if the arm's trainer uses it."""
+    has_it = arm.trainer == "diffusers" or arm.options.get("implementation") == "peft"
+    return (
+        CudaOnMeta(DTYPES[arm.precision]) if has_it and arm.precision != "fp32" else nullcontext()
+    )
 
 
 class Watch(TorchDispatchMode):

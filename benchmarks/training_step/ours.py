@@ -3,7 +3,7 @@
 import gc
 from collections.abc import Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -41,6 +41,7 @@ class Work:
     adapter: Adapter
     compute: Compute
     objective: Objective
+    notes: list[str] = field(default_factory=list[str])
 
 
 def build_ours(arm: Arm, compute: Compute) -> Trainer:
@@ -65,6 +66,7 @@ def build_ours(arm: Arm, compute: Compute) -> Trainer:
         losses=partial(losses, work),
         gradients=lambda: gradients(work),
         weights=lambda: {n: p.detach() for n, p in work.adapter.parameters.items()},
+        notes=work.notes,
     )
 
 
@@ -111,7 +113,7 @@ def take_steps(work: Work, count: int) -> Iterator[float]:
         optimizer=optimizer,
         scaler=torch.amp.GradScaler(compute.device.type, enabled=compute.dtype is torch.float16),
         trace=TraceHash(),
-        given=GivenWeights(work.adapter, optimizer, None),
+        given=GivenWeights(work.adapter.trained, optimizer, None, work.adapter.settle),
     )
     shape, pictures = shape_of(arm), max(16, 2 * arm.batch_size)
     with TemporaryDirectory() as store:
@@ -124,4 +126,6 @@ def take_steps(work: Work, count: int) -> Iterator[float]:
             settings=settings.training,
         )
         for record in train_steps(state, task):
+            work.notes.extend(state.notes)
+            state.notes.clear()
             yield record.loss
