@@ -124,8 +124,8 @@ def take_steps(state: TrainingState, computer, first: int = 1, last: int = len(S
 
 
 def recorded(eager: EagerStep) -> RecordedStep:
-    record = CpuRecorder() if eager.compute is CPU else GpuRecorder()
-    return RecordedStep(eager, record, pytest.fail)
+    recorder = CpuRecorder if eager.compute is CPU else GpuRecorder
+    return RecordedStep(eager, recorder, pytest.fail)
 
 
 def name_case(value: object) -> str:
@@ -190,7 +190,7 @@ def test_a_run_that_goes_on_is_the_run_that_never_stopped(start, compute, memory
 def test_a_step_that_is_seen_again_is_replayed(start):
     _, eager = start(CPU, "lora")
     record = CpuRecorder()
-    take_steps(eager.state, RecordedStep(eager, record, pytest.fail))
+    take_steps(eager.state, RecordedStep(eager, lambda: record, pytest.fail))
     # All micro-batches but the first of each width, and all ends but the first.
     assert record.replays == (10 - 2) + (5 - 1)
 
