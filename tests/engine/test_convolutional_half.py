@@ -41,7 +41,7 @@ def step(unet: UNet2DConditionModel) -> list[torch.Tensor]:
     config, device = unet.config, unet.device
     pooled_width = config.projection_class_embeddings_input_dim - 6 * config.addition_time_embed_dim
     latents, prompts, pooled = (
-        torch.randn(*shape, generator=generator, dtype=torch.float64).to(device)
+        torch.randn(*shape, generator=generator, dtype=torch.float64).to(device, unet.dtype)
         for shape in ((2, 4, 8, 12), (2, 3, config.cross_attention_dim), (2, pooled_width))
     )
     latents.requires_grad_()
