@@ -166,6 +166,13 @@ class Alone(nn.Module):
         """Compute the layer with its adapter."""
         return self._projection(given, training=self.training)[0]
 
+    @property
+    def draws_by_chance(self) -> bool:
+        """Whether the adapter's dropout is at work."""
+        groups = [projections for projections, _ in self._projection.groups]
+        dropouts = [group.low_rank.dropout for group in groups if group.low_rank is not None]
+        return self.training and any(dropouts)
+
 
 def _list_groups(
     builder: _Builder, blocks: Sequence[str], transformers: Sequence[str]
