@@ -137,11 +137,8 @@ def _measure_changes(adapter: Adapter, contents: AdapterContents) -> list[LayerC
 def _check_live_scale(trained: TrainedAdapter, contents: AdapterContents) -> Check:
     """Check the scale in the file, and that on the model."""
     in_file = check_scale(contents, trained.settings)
-    off = [
-        name
-        for name, layer in trained.adapter.layers.items()
-        if not is_expected_scale(trained.settings, f"unet.{name}", layer.scale)
-    ]
+    live = {f"unet.{name}": scale for name, scale in trained.adapter.scales().items()}
+    off = [n for n, s in live.items() if not is_expected_scale(trained.settings, n, s)]
     if off and in_file.status == "passed":
         fault = f"the model computed with another on {plural(len(off), 'layer')}: {first_of(off)}"
         return outcome("scale", fault, "")
