@@ -11,6 +11,7 @@ import torch
 from rasengan_xl.adapters.adapter import Adapter
 from rasengan_xl.adapters.attach import attach_adapter
 from rasengan_xl.adapters.files import save_adapter
+from rasengan_xl.adapters.verification.attachment import witness_attachment
 from rasengan_xl.adapters.verification.fingerprint import take_fingerprint
 from rasengan_xl.adapters.verification.trained import TrainedAdapter
 from rasengan_xl.adapters.verification.verify import verify_adapter
@@ -53,6 +54,7 @@ def make_trained(tiny_model, tmp_path_factory):
         base = take_fingerprint(unet, CPU)
         options = EngineOptions(implementation=implementation)
         adapter = attach_adapter(unet, settings.adapter, 1, options)
+        attached = witness_attachment(adapter, base, CPU)
         randomise(adapter)
         folder = RunFolder(tmp_path_factory.mktemp("run") / method)
         folder.start(settings)
@@ -64,6 +66,7 @@ def make_trained(tiny_model, tmp_path_factory):
             settings=settings.adapter,
             model=model,
             base=base,
+            attached=attached,
             compute=CPU,
         )
 

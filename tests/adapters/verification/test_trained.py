@@ -21,6 +21,8 @@ CHECKS = {
     "scale",
     "weight change",
     "base weights",
+    "base output",
+    "fresh adapter",
     "output changed",
     "output restored",
 }

@@ -10,6 +10,7 @@ from rasengan_xl.adapters.adapter import Adapter
 from rasengan_xl.adapters.contents import AdapterContents
 from rasengan_xl.adapters.files import file_key
 from rasengan_xl.adapters.inventory import predict_trainable_parameters
+from rasengan_xl.adapters.verification.attachment import Attachment
 from rasengan_xl.adapters.verification.base_checks import check_base
 from rasengan_xl.adapters.verification.contents_checks import (
     check_count,
@@ -49,6 +50,8 @@ class TrainedAdapter:
     """Base, as it lies on the disk."""
     base: BaseFingerprint
     """Taken before the adapter was attached."""
+    attached: Attachment
+    """Taken right after."""
     compute: Compute
 
 
@@ -82,7 +85,7 @@ def verify_trained(trained: TrainedAdapter) -> Verification:
             _check_live_scale(trained, contents),
             check_change(measured),
         ]
-    checks += check_base(trained.adapter, trained.base, measured, trained.compute)
+    checks += check_base(trained.adapter, trained.base, trained.attached, measured, trained.compute)
     return Verification(
         passed=not any(check.status == "failed" for check in checks),
         adapter=trained.file.name,
