@@ -9,6 +9,7 @@ from rasengan_xl.adapters.attach import attach_adapter
 from rasengan_xl.adapters.carrying import carry_over
 from rasengan_xl.adapters.start_file import read_start
 from rasengan_xl.adapters.starting import begin_from
+from rasengan_xl.adapters.verification.attachment import Attachment, witness_attachment
 from rasengan_xl.adapters.verification.fingerprint import BaseFingerprint, take_fingerprint
 from rasengan_xl.config.settings import RunSettings
 from rasengan_xl.dataset.encoded import EncodedDataset
@@ -52,6 +53,8 @@ class Run:
     """Only the first process of a job looks into it."""
     base: BaseFingerprint
     """Of the base before the adapter was attached."""
+    attached: Attachment
+    """Of the base right after."""
     state: TrainingState
     task: Task
     dataset: EncodedDataset
@@ -93,6 +96,7 @@ def assemble_run(
         base = take_fingerprint(unet, compute)
         options = settle_engine(settings, unet, compute)
         adapter = attach_adapter(unet, settings.adapter, settings.seed, options)
+        attached = witness_attachment(adapter, base, compute)
         notes = _start(adapter, settings, footing.model)
     _refuse_disagreement(adapter, dataset, ranks)
     task = Task(
@@ -106,6 +110,7 @@ def assemble_run(
         settings=settings,
         folder=folder,
         base=base,
+        attached=attached,
         state=_new_state(adapter, settings, compute, ranks),
         task=task,
         dataset=dataset,
