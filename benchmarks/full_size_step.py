@@ -20,6 +20,7 @@ from random_dataset import Shape, open_pictures, write_store
 
 from rasengan_xl.adapters.attach import attach_adapter
 from rasengan_xl.adapters.inventory import count_parameters, count_trainable_parameters
+from rasengan_xl.config.base_precisions import STORAGES
 from rasengan_xl.config.recipe import load_recipe
 from rasengan_xl.config.settings import RunSettings
 from rasengan_xl.dataset.stream import build_stream
@@ -53,8 +54,8 @@ def measure(settings: RunSettings, store: Path, *, small: bool) -> dict[str, obj
     compute = choose_compute(settings.compute)
     torch.manual_seed(0)
     unet = build_unet(compute, small=small)
-    if settings.adapter.base_precision == "nf4":
-        quantize(unet, compute, "nf4")
+    if STORAGES[settings.adapter.base_precision].is_quantized:
+        quantize(unet, compute, settings.adapter.base_precision)
         gc.collect()  # a real run quantizes from main memory: what was whole here leaves no trace
         torch.cuda.empty_cache()
     unet.to(compute.device)

@@ -1,6 +1,7 @@
 """Round rows to 8-bit whole numbers, and turn sums of their products back, in one pass each."""
 
-from typing import Any
+# pyright: basic, reportMissingImports=false, reportIndexIssue=false
+from typing import Any, no_type_check
 
 import torch
 import triton
@@ -64,6 +65,7 @@ def scale_sums(
 
 
 @triton.jit
+@no_type_check
 def _round_row(
     values: Any,
     factors: Any,
@@ -90,6 +92,7 @@ def _round_row(
 
 
 @triton.jit
+@no_type_check
 def _scale_row(
     sums: Any,
     scales: Any,
