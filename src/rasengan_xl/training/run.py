@@ -72,6 +72,7 @@ def _run(
 
     yield StageProgress(stage=LOAD_UNET, done=0, total=1)
     run = assemble_run(settings, folder, footing, dataset)
+    watch.memory = run.state.adapter.options.memory
     yield from _begin(run, footing.model, resume=resume)
     watch.can_resume = True
     yield StageProgress(stage=LOAD_UNET, done=1, total=1)
