@@ -10,6 +10,7 @@ from diffusers.models.transformers.transformer_2d import Transformer2DModel
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from torch import Tensor, nn
 
+from rasengan_xl.engine.convolutional_half import rebuild_convolutions
 from rasengan_xl.engine.decomposition import Decomposition
 from rasengan_xl.engine.flat_adapter import AdaptedLayer, FlatAdapter
 from rasengan_xl.engine.options import EngineOptions
@@ -143,6 +144,7 @@ def rebuild(
         _replace(unet, name, Transformer(modules[name], enter, leave))
     for (name,) in alone:
         _replace(unet, name, Alone(modules[name], builder.projection([name])))
+    rebuild_convolutions(unet, options)
     decomposition = None
     if shape.decompose:
         decomposition = Decomposition(adapter, list(_in_stack_order(builder, adapted, adapter)))
