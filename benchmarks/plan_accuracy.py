@@ -240,7 +240,8 @@ def run_apart(settings: RunSettings, *, small: bool) -> dict[str, Any]:
 def render(rows: list[dict[str, Any]]) -> str:
     """Write the rows as a Markdown table, and the worst errors below it."""
     lines = [
-        "| case | allocated GiB (plan) | error | reserved GiB (plan) | error | s/step (plan) | error |",
+        "| case | allocated GiB (plan) | error | reserved GiB (plan) | error | s/step (plan) "
+        "| error |",
         "|---|---|---|---|---|---|---|",
     ]
     errors: dict[str, list[tuple[float, str]]] = {}
