@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from peft.utils.integrations import dequantize_module_weight
 from torch import Tensor, nn
 
 from benchmarks.training_step.arms import Arm
@@ -12,6 +11,7 @@ from benchmarks.training_step.inputs import CHECKED_SIDE, DTYPES, draw_batch, is
 from benchmarks.training_step.rows import Agreement
 from benchmarks.training_step.script_of_diffusers import build_diffusers
 from benchmarks.training_step.trainer import Trainer
+from rasengan_xl.engine.weights import is_plain, read_weight
 from rasengan_xl.sdxl.compute import Compute
 from rasengan_xl.sdxl.objective import LatentBatch
 
@@ -63,8 +63,8 @@ def take_quantized_weights(reference: Any, unet: Any) -> None:
     """Copy the weights that a quantized base amounts to; others are the same already."""
     own: dict[str, Any] = {base_name(n): m for n, m in reference.named_modules() if is_base(m)}
     for name, layer in unet.named_modules():
-        if is_base(layer) and layer.weight.dtype in (torch.uint8, torch.int8):
-            own[base_name(name)].weight.data.copy_(dequantize_module_weight(layer))
+        if is_base(layer) and not is_plain(layer):
+            own[base_name(name)].weight.data.copy_(read_weight(layer))
 
 
 def is_base(module: nn.Module) -> bool:

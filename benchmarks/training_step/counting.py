@@ -1,14 +1,17 @@
 """What a step takes by count, on tensors that have shapes and no values: no GPU is needed."""
 
+import gc
+import sys
 from collections import Counter
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
+from importlib import import_module
 from typing import Any
 from weakref import ref
 
 import torch
 from torch import Tensor
-from torch.autograd.graph import saved_tensors_hooks
 from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
@@ -17,6 +20,7 @@ from benchmarks.training_step.arms import Arm
 from benchmarks.training_step.inputs import DTYPES
 from benchmarks.training_step.rows import Counts
 from benchmarks.training_step.trainer import Trainer
+from rasengan_xl.planning.cuda_on_meta import CudaOnMeta
 from rasengan_xl.sdxl.compute import Compute
 
 GIB = 2**30
@@ -27,24 +31,38 @@ _LOOKS = """
 """
 NO_KERNEL = frozenset(_LOOKS.split())
 """What only looks at memory in another way, or allocates it."""
+_ENGINE = "rasengan_xl.engine"
+OWN_KERNELS = {
+    ("geglu", "geglu"): 1,
+    ("geglu", "geglu_backward"): 1,
+    ("gain", "apply_gain_"): 1,
+    ("gain", "gain_backward"): 2,
+    ("group_norm", "_forward"): 3,
+    ("group_norm", "_backward"): 3,
+}
+"""What our own functions launch on a GPU, by module and name: on `meta` they only allocate."""
 
 
 def count_step(arm: Arm, build: Callable[[Arm, Compute], Trainer]) -> Counts:
     """Count kernels and kept activations of one forward and backward pass.
 
-    On the device `meta` there is no autocast; what it would launch besides is not counted.
+    Attention is taken to be one kernel each way; the casts of autocast are counted.
     """
     trainer = build(arm, Compute(torch.device("meta"), DTYPES[arm.precision]))
-    with flash_attention():
-        forward, backward, saved = LaunchCounter(), LaunchCounter(), SavedBytes(trainer.unet)
-        with forward, saved_tensors_hooks(saved.keep, saved.give):
+    forward, backward = Watch(), Watch()
+    for weights in (*trainer.unet.parameters(), *trainer.unet.buffers()):
+        forward.leave_out(weights)
+    with flash_attention(), autocast_of(arm), own_kernels() as ours:
+        with forward:
             loss = trainer.forward()
-        saved_bytes = saved.total()
+        gc.collect()
+        saved_bytes, ours_forward = forward.bytes_in_use(), ours.total()
         with backward:
             loss.backward()
+            trainer.gradients()
     return Counts(
-        kernels_forward=forward.kernels.total(),
-        kernels_backward=backward.kernels.total(),
+        kernels_forward=forward.kernels.total() + ours_forward,
+        kernels_backward=backward.kernels.total() + ours.total() - ours_forward,
         saved_gib=saved_bytes / GIB,
         model_teraflop=count_model_teraflop(arm, build),
     )
@@ -59,59 +77,86 @@ def count_model_teraflop(arm: Arm, build: Callable[[Arm, Compute], Trainer]) -> 
     return arm.batch_size * counter.get_total_flops() / 1e12
 
 
-class LaunchCounter(TorchDispatchMode):
-    """Counts the operations that launch a kernel, by name."""
+def autocast_of(arm: Arm) -> AbstractContextManager[object]:
+    """Return what stands for autocast on `meta`, if the arm's trainer uses it."""
+    has_it = arm.trainer == "diffusers" or arm.options.get("implementation") == "peft"
+    return (
+        CudaOnMeta(DTYPES[arm.precision]) if has_it and arm.precision != "fp32" else nullcontext()
+    )
+
+
+class Watch(TorchDispatchMode):
+    """Counts what launches a kernel, by name, and knows which memory is still in use."""
 
     def __init__(self) -> None:
         super().__init__()
         self.kernels: Counter[str] = Counter()
+        self._sizes: dict[int, int] = {}
+        self._watched: dict[int, Any] = {}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Count an operation, and do it."""
+        """Do an operation, and take note of it."""
         name = func.__name__.partition(".")[0]
         if name not in NO_KERNEL:
             self.kernels[name] += 1
-        return func(*args, **(kwargs or {}))
+        result = func(*args, **(kwargs or {}))
+        for made in result if isinstance(result, tuple | list) else (result,):
+            if isinstance(made, Tensor):
+                self._note(made.untyped_storage())
+        return result
+
+    def leave_out(self, weights: Tensor) -> None:
+        """Do not count memory that was there before."""
+        self._sizes[storage_id(weights.untyped_storage())] = 0
+
+    def bytes_in_use(self) -> int:
+        """Return the size of all memory that was taken and is not given back."""
+        return sum(self._sizes.values())
+
+    def _note(self, storage: Any) -> None:
+        known = storage_id(storage)
+        if known in self._sizes:
+            return
+
+        def forget(_: Any) -> None:
+            self._sizes.pop(known, None)
+            self._watched.pop(known, None)
+
+        self._sizes[known] = storage.nbytes()
+        self._watched[known] = ref(storage, forget)
 
 
-class Kept:
-    """A tensor that the backward pass waits for."""
-
-    __slots__ = ("__weakref__", "tensor")
-
-    def __init__(self, tensor: Tensor) -> None:
-        self.tensor = tensor
-
-
-class SavedBytes:
-    """Adds up what is kept for the backward pass, each piece of memory once."""
-
-    def __init__(self, unet: Any) -> None:
-        self._weights = {storage_id(p) for p in unet.parameters()}
-        self._kept: dict[int, Callable[[], Kept | None]] = {}
-
-    def keep(self, tensor: Tensor) -> Any:
-        """Take note of a tensor as it is saved."""
-        if storage_id(tensor) in self._weights:
-            return tensor
-        kept = Kept(tensor)
-        self._kept[id(kept)] = ref(kept)
-        return kept
-
-    def give(self, kept: Any) -> Tensor:
-        """Give it back."""
-        return kept.tensor if isinstance(kept, Kept) else kept
-
-    def total(self) -> int:
-        """Return the bytes of what is still waited for."""
-        alive = (kept for each in self._kept.values() if (kept := each()) is not None)
-        sizes = {storage_id(kept.tensor): kept.tensor.untyped_storage().nbytes() for kept in alive}
-        return sum(sizes.values())
-
-
-def storage_id(tensor: Tensor) -> int:
+def storage_id(storage: Any) -> int:
     """Tell memory apart that has no address, as on `meta`, by what nothing public tells."""
-    return tensor.untyped_storage()._cdata  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+    return storage._cdata  # noqa: SLF001
+
+
+@contextmanager
+def own_kernels() -> Generator[Counter[str]]:
+    """Count what our own functions would launch, by their names."""
+    counted: Counter[str] = Counter()
+    engine = [m for name, m in list(sys.modules.items()) if name.startswith(f"{_ENGINE}.")]
+    replaced: list[tuple[Any, str, Any]] = []
+    for (module, name), launches in OWN_KERNELS.items():
+        plain = getattr(import_module(f"{_ENGINE}.{module}"), name)
+        watched = partial(_count_and_call, counted, (name, launches), plain)
+        places = [m for m in engine if vars(m).get(name) is plain]
+        replaced += [(place, name, plain) for place in places]
+        for place in places:
+            setattr(place, name, watched)
+    try:
+        yield counted
+    finally:
+        for place, name, plain in replaced:
+            setattr(place, name, plain)
+
+
+def _count_and_call(
+    counted: Counter[str], what: tuple[str, int], function: Any, *args: Any, **kwargs: Any
+) -> Any:
+    name, launches = what
+    counted[name] += launches
+    return function(*args, **kwargs)
 
 
 class _Flash(torch.autograd.Function):

@@ -72,6 +72,7 @@ def measure(arm: Arm, device: torch.device, steps: int) -> Row:
         peak_reserved_gib=peaks[1],
         kernels=kernels,
         agreement=compare(arm, trainer, device) if arm.check else None,
+        notes=list(dict.fromkeys(trainer.notes)),
         is_finite=all(math.isfinite(loss) for loss in losses),
     )
 

@@ -2,7 +2,8 @@
 
 import gc
 from collections.abc import Iterator
-from dataclasses import dataclass
+from contextlib import nullcontext
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,7 +15,8 @@ from benchmarks.random_dataset import open_pictures, write_store
 from benchmarks.training_step.arms import Arm
 from benchmarks.training_step.inputs import is_mini, meta_batch, shape_of
 from benchmarks.training_step.trainer import Trainer, build_unet
-from rasengan_xl.adapters.attach import Adapter, attach_adapter
+from rasengan_xl.adapters.adapter import Adapter
+from rasengan_xl.adapters.attach import attach_adapter
 from rasengan_xl.config.recipe import load_recipe
 from rasengan_xl.config.settings import RunSettings
 from rasengan_xl.dataset.stream import build_stream
@@ -24,7 +26,7 @@ from rasengan_xl.ranks import ALONE
 from rasengan_xl.sdxl.compute import Compute
 from rasengan_xl.sdxl.noise_schedule import NoiseSchedule
 from rasengan_xl.sdxl.objective import LatentBatch, Objective, build_objective, denoising_losses
-from rasengan_xl.sdxl.quantization import quantize_linears
+from rasengan_xl.sdxl.quantization import quantize
 from rasengan_xl.training.given_weights import GivenWeights
 from rasengan_xl.training.loop import Task, train_steps
 from rasengan_xl.training.optimizer import build_optimizer
@@ -39,17 +41,18 @@ class Work:
     adapter: Adapter
     compute: Compute
     objective: Objective
+    notes: list[str] = field(default_factory=list[str])
 
 
 def build_ours(arm: Arm, compute: Compute) -> Trainer:
     """Build the UNet and the adapter as a run does."""
     unet = build_unet(compute.device, compute.dtype, small=is_mini(arm))
     if arm.base != "full":
-        quantize_linears(unet, compute)
+        quantize(unet, compute, arm.base)
         gc.collect()  # a real run quantizes from main memory: what was whole here leaves no trace
     work = Work(
         arm=arm,
-        adapter=attach_adapter(unet, settings_of(arm, 1).adapter, 0),
+        adapter=attach_adapter(unet, settings_of(arm, 1).adapter, 0, arm.engine()),
         compute=compute,
         objective=build_objective(noise_schedule(), settings_of(arm, 1).objective).to(
             compute.device
@@ -63,6 +66,7 @@ def build_ours(arm: Arm, compute: Compute) -> Trainer:
         losses=partial(losses, work),
         gradients=lambda: gradients(work),
         weights=lambda: {n: p.detach() for n, p in work.adapter.parameters.items()},
+        notes=work.notes,
     )
 
 
@@ -89,26 +93,27 @@ def settings_of(arm: Arm, steps: int) -> RunSettings:
 
 def losses(work: Work, batch: LatentBatch) -> Tensor:
     """Compute the mean loss of a batch."""
-    with work.compute.autocast():
+    meta = work.compute.device.type == "meta"  # which knows no autocast
+    with nullcontext() if meta else work.adapter.computing(work.compute):
         return denoising_losses(work.adapter.unet, batch, work.objective).mean()
 
 
 def gradients(work: Work) -> dict[str, Tensor]:
     """Return the gradients that have been added up, by PEFT's names."""
-    named = work.adapter.parameters.items()
-    return {name: p.grad for name, p in named if p.grad is not None}
+    work.adapter.collect()
+    return dict(work.adapter.gradients())
 
 
 def take_steps(work: Work, count: int) -> Iterator[float]:
     """Take optimizer steps as a run does, reading included."""
     arm, compute, settings = work.arm, work.compute, settings_of(work.arm, count)
-    optimizer = build_optimizer(work.adapter.parameters, settings.training)
+    optimizer = build_optimizer(work.adapter.trained, settings.training)
     state = TrainingState(
         adapter=work.adapter,
         optimizer=optimizer,
         scaler=torch.amp.GradScaler(compute.device.type, enabled=compute.dtype is torch.float16),
         trace=TraceHash(),
-        given=GivenWeights(work.adapter.parameters, optimizer, None),
+        given=GivenWeights(work.adapter.trained, optimizer, None, work.adapter.settle),
     )
     shape, pictures = shape_of(arm), max(16, 2 * arm.batch_size)
     with TemporaryDirectory() as store:
@@ -121,4 +126,6 @@ def take_steps(work: Work, count: int) -> Iterator[float]:
             settings=settings.training,
         )
         for record in train_steps(state, task):
+            work.notes.extend(state.notes)
+            state.notes.clear()
             yield record.loss

@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Literal
 
+from pydantic import Field
+
 from benchmarks.training_step.arms import Arm
 from rasengan_xl.runs.records import Record
 
@@ -55,6 +57,8 @@ class Row(Record):
     matmul_teraflops_per_second: float | None = None
     """What the GPU reached on square matrices in the arm's precision, in the same run."""
     model_teraflop: float | None = None
+    notes: list[str] = Field(default_factory=list)
+    """What its user would be told while it trains."""
     failure: str | None = None
 
     @property

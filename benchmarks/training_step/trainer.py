@@ -1,7 +1,7 @@
 """What every trainer gives to be measured, and the UNet that all of them start from."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -27,6 +27,8 @@ class Trainer:
     """Return what was back-propagated since the last step, by PEFT's names."""
     weights: Callable[[], dict[str, Tensor]]
     """Return the adapter's weights, by PEFT's names."""
+    notes: list[str] = field(default_factory=list[str])
+    """What a user would be told of the steps that were taken."""
 
 
 def build_unet(device: torch.device, dtype: torch.dtype, *, small: bool) -> Any:

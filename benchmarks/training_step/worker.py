@@ -16,6 +16,8 @@ from benchmarks.training_step.rows import Row
 ROOT = Path(__file__).parents[2]
 MARK = "row: "
 """Before the line that is the answer; libraries may say things, too."""
+_MOST_TOLD = 3000
+"""Characters of what a worker that failed has said; the row has its last line."""
 
 
 def start_worker() -> subprocess.Popen[str]:
@@ -47,6 +49,7 @@ def receive(worker: subprocess.Popen[str], most_seconds: float) -> Any:
         return f"took longer than {most_seconds:.0f} s"
     answers = [line for line in said.splitlines() if line.startswith(MARK)]
     if worker.returncode or not answers:
+        print(errors[-_MOST_TOLD:], file=sys.stderr, flush=True)
         return next(reversed(errors.strip().splitlines()), f"exit status {worker.returncode}")
     return json.loads(answers[-1].removeprefix(MARK))
 

@@ -4,6 +4,7 @@ from rasengan_xl.comparison.facts import Examined, PreparedFacts, ReferenceFacts
 from rasengan_xl.comparison.layout import ComparisonFolder, run_folder, subject_of
 from rasengan_xl.comparison.orders import Examine, Subject
 from rasengan_xl.comparison.side_by_side import Job
+from rasengan_xl.config.base_precisions import STORAGES
 from rasengan_xl.config.comparison_settings import BASE, ComparisonSettings
 from rasengan_xl.config.settings import RunSettings
 from rasengan_xl.dataset.store import content_key
@@ -83,7 +84,7 @@ def list_subjects(settings: ComparisonSettings, folder: ComparisonFolder) -> lis
 
 def is_quantized(settings: RunSettings) -> bool:
     """Tell whether a run's base is stored otherwise than people will use it."""
-    return settings.adapter.base_precision != "full"
+    return STORAGES[settings.adapter.base_precision].is_quantized
 
 
 def is_examined(folder: ComparisonFolder, subject: Subject, judge_key: str) -> bool:

@@ -16,7 +16,7 @@ from rasengan_xl.engine.integer_products import (
     integer_input_gradient,
     integer_product,
 )
-from rasengan_xl.engine.weights import compute_dtype, read_briefly
+from rasengan_xl.engine.weights import compute_dtype, is_plain, read_briefly
 
 Inputs = Float[Tensor, "*token inside"]
 Outputs = Float[Tensor, "*token outside"]
@@ -50,6 +50,48 @@ def base_input_gradient(
     if as_integers and can_multiply_integers(gradient, layer):
         return integer_input_gradient(gradient, layer)
     return gradient @ read_briefly(layer)
+
+
+class FrozenLinear(nn.Linear):
+    """A frozen layer of another's weight and bias, of whatever base precision.
+
+    bitsandbytes' own keeps a tensor for its backward pass, and gives out whatever precision it is
+    given: float32, where a norm before it computes in that under autocast.
+    """
+
+    def __init__(self, layer: nn.Linear, *, as_integers: bool = False) -> None:
+        """Take over a layer.
+
+        Args:
+            layer: Frozen.
+            as_integers: Multiply int8 weights as integers.
+        """
+        super().__init__(layer.in_features, layer.out_features, bias=False, device="meta")
+        self.weight, self.bias = layer.weight, layer.bias
+        self.compute_dtype = compute_dtype(layer)
+        for name, buffer in layer.named_buffers():
+            self.register_buffer(name, buffer)
+        self._as_integers = as_integers
+        self.train(layer.training)
+
+    def forward(self, input: Inputs) -> Outputs:
+        """Multiply in the layer's compute precision."""
+        return frozen_linear(input, self, as_integers=self._as_integers)
+
+
+def replace_linears(model: nn.Module, *, as_integers: bool = False) -> None:
+    """Put our own layers in place of those whose weights are stored in fewer bits.
+
+    Names of parameters stay, and the parameters themselves.
+
+    Args:
+        model: Frozen.
+        as_integers: Multiply int8 weights as integers.
+    """
+    for parent in list(model.modules()):
+        for name, child in list(parent.named_children()):
+            if isinstance(child, nn.Linear) and not is_plain(child):
+                parent.register_module(name, FrozenLinear(child, as_integers=as_integers))
 
 
 class _FrozenLinear(torch.autograd.Function):

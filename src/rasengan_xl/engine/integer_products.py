@@ -12,7 +12,7 @@ from jaxtyping import Float, Float32, Int8, Int32
 from torch import Tensor, nn
 
 from rasengan_xl.engine.kernels.availability import has_kernels, load_kernels
-from rasengan_xl.sdxl.int8_layers import LARGEST, Int8Linear
+from rasengan_xl.sdxl.int8_layers import LARGEST, Int8Linear, is_int8
 
 LEAST_ROWS = 32
 """cuBLAS multiplies more than 16 rows only; as few are no work anyway."""
@@ -28,7 +28,7 @@ Scales = Float32[Tensor, "token 1"]
 def can_multiply_integers(rows: Float[Tensor, "*token width"], layer: nn.Linear) -> bool:
     """Tell whether a product can be had so."""
     return (
-        isinstance(layer, Int8Linear)
+        is_int8(layer)
         and rows.numel() >= LEAST_ROWS * rows.shape[-1]
         and layer.in_features % MULTIPLE == layer.out_features % MULTIPLE == 0
     )

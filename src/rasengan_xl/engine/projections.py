@@ -122,9 +122,8 @@ class Projections:
         product = self._base(given, self._bias)
         self._add_low_rank(product, kept.low, low_rank)
         if low_rank.gain is not None:
-            apply_gain_(product, low_rank.gain)
-            if self._bias is not None:
-                product.add_(low_rank.shift)
+            shift = None if self._bias is None else low_rank.shift
+            apply_gain_(product, low_rank.gain, shift)
             kept.product = product
         return product
 
@@ -147,8 +146,7 @@ class Projections:
             assert kept.product is not None
             assert low_rank.magnitude_gradient is not None
             assert low_rank.norm is not None
-            scaled = kept.product if self._bias is None else kept.product - self._bias
-            gradient, sums = gain_backward(gradient, scaled, low_rank.gain)
+            gradient, sums = gain_backward(gradient, kept.product, low_rank.gain, self._bias)
             low_rank.magnitude_gradient.addcdiv_(sums, low_rank.norm)
         turned = self._add_factor_gradients(gradient, given, kept, low_rank)
         if not needs_input:

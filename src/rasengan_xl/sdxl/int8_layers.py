@@ -96,7 +96,7 @@ class Int8Conv2d(nn.Conv2d):
 
 def is_int8(layer: nn.Module) -> bool:
     """Tell whether a layer's weight is stored so."""
-    return isinstance(layer, Int8Linear | Int8Conv2d)
+    return isinstance(layer, nn.Linear | nn.Conv2d) and layer.weight.dtype == torch.int8
 
 
 def read_int8(layer: nn.Linear | nn.Conv2d, out: Tensor | None = None) -> Kernel:

@@ -6,6 +6,7 @@ import torch
 
 from rasengan_xl.adapters.adapter import Adapter
 from rasengan_xl.adapters.attach import attach_adapter
+from rasengan_xl.adapters.carrying import carry_over
 from rasengan_xl.adapters.start_file import read_start
 from rasengan_xl.adapters.starting import begin_from
 from rasengan_xl.adapters.verification.fingerprint import BaseFingerprint, take_fingerprint
@@ -25,6 +26,7 @@ from rasengan_xl.sdxl.compute import Compute, choose_compute
 from rasengan_xl.sdxl.model_folder import ModelFolder, find_model
 from rasengan_xl.sdxl.noise_schedule import NoiseSchedule, load_noise_schedule
 from rasengan_xl.sdxl.objective import build_objective
+from rasengan_xl.sdxl.stored_weights import StoredWeights
 from rasengan_xl.tensor_file import digest_tensors
 from rasengan_xl.training.given_weights import GivenWeights
 from rasengan_xl.training.loop import Task
@@ -119,6 +121,9 @@ def _start(adapter: Adapter, settings: RunSettings, model: ModelFolder) -> tuple
     if settings.adapter.start_from is None:
         return ()
     contents, _ = read_start(settings, model)
+    stored = StoredWeights(model)
+    precision = settings.adapter.base_precision
+    contents = carry_over(contents, precision, lambda layer: stored.read(f"{layer}.weight"))
     return begin_from(adapter, contents, settings.adapter, settings.seed)
 
 

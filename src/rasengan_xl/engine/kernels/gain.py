@@ -17,21 +17,23 @@ ENOUGH_PROGRAMS = 2048
 """Some for each multiprocessor of the largest GPUs, several times over."""
 MOST_TILES = 32
 """Of a program, one after another."""
-SUMS_AT_ONCE = 64
+SUMS_AT_ONCE, SUMMED_COLUMNS = 128, 32
 
 
-def apply_(product: Tensor, gain: Tensor) -> None:
-    """Multiply each column by its gain, in place."""
+def apply_(product: Tensor, gain: Tensor, shift: Tensor | None) -> None:
+    """Multiply each column by its gain and add its shift, in place."""
     rows, columns = product.shape
     grid = triton.cdiv(rows, ROWS), triton.cdiv(columns, COLUMNS)
     _apply[grid](
-        product, gain, product.stride(0), product.stride(1), rows, columns,
-        ROWS=ROWS, COLUMNS=COLUMNS,
+        product, gain, gain if shift is None else shift, product.stride(0), product.stride(1),
+        rows, columns, HAS_SHIFT=shift is not None, ROWS=ROWS, COLUMNS=COLUMNS,
     )  # fmt: skip
 
 
-def backward(gradient: Tensor, scaled: Tensor, gain: Tensor) -> tuple[Tensor, Tensor]:
-    """Return gradient * gain, and the sum over rows of gradient * scaled / gain."""
+def backward(
+    gradient: Tensor, scaled: Tensor, gain: Tensor, bias: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Return gradient * gain, and the sum over rows of gradient * (scaled - bias) / gain."""
     rows, columns = gradient.shape
     tiles, column_blocks = triton.cdiv(rows, ROWS), triton.cdiv(columns, COLUMNS)
     tiles_each = min(max(1, tiles * column_blocks // ENOUGH_PROGRAMS), MOST_TILES)
@@ -40,11 +42,12 @@ def backward(gradient: Tensor, scaled: Tensor, gain: Tensor) -> tuple[Tensor, Te
     sums = torch.empty(programs, columns, dtype=torch.float32, device=gradient.device)
     of_gain = torch.empty_like(gain)
     _backward[programs, column_blocks](
-        gradient, scaled, gain, of_product, sums, *gradient.stride(), *scaled.stride(),
-        rows, columns, tiles_each, ROWS=ROWS, COLUMNS=COLUMNS,
+        gradient, scaled, gain, gain if bias is None else bias, of_product, sums,
+        *gradient.stride(), *scaled.stride(), rows, columns, tiles_each,
+        HAS_BIAS=bias is not None, ROWS=ROWS, COLUMNS=COLUMNS,
     )  # fmt: skip
-    _finish[(column_blocks,)](
-        sums, gain, of_gain, programs, columns, AT_ONCE=SUMS_AT_ONCE, COLUMNS=COLUMNS
+    _finish[(triton.cdiv(columns, SUMMED_COLUMNS),)](
+        sums, gain, of_gain, programs, columns, AT_ONCE=SUMS_AT_ONCE, COLUMNS=SUMMED_COLUMNS
     )
     return of_product, of_gain
 
@@ -52,8 +55,8 @@ def backward(gradient: Tensor, scaled: Tensor, gain: Tensor) -> tuple[Tensor, Te
 @triton.jit
 @no_type_check
 def _apply(
-    product, gain, row_stride, column_stride, rows, columns,
-    ROWS: tl.constexpr, COLUMNS: tl.constexpr,
+    product, gain, shift, row_stride, column_stride, rows, columns,
+    HAS_SHIFT: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
     row = (tl.program_id(0) * ROWS + tl.arange(0, ROWS)).to(tl.int64)[:, None]
     column = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
@@ -61,17 +64,23 @@ def _apply(
     inside = (row < rows) & (column < columns)[None, :]
     at = product + row * row_stride + column[None, :] * column_stride
     made = tl.load(at, mask=inside, other=0.0).to(tl.float32) * factor[None, :]
+    if HAS_SHIFT:
+        made += tl.load(shift + column, mask=column < columns, other=0.0).to(tl.float32)[None, :]
     tl.store(at, made.to(product.dtype.element_ty), mask=inside)
 
 
 @triton.jit
 @no_type_check
 def _backward(
-    gradient, scaled, gain, of_product, sums, gradient_row, gradient_column, scaled_row,
-    scaled_column, rows, columns, tiles_each, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
+    gradient, scaled, gain, bias, of_product, sums, gradient_row, gradient_column, scaled_row,
+    scaled_column, rows, columns, tiles_each,
+    HAS_BIAS: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
     column = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
     factor = tl.load(gain + column, mask=column < columns, other=0.0).to(tl.float32)
+    added = tl.zeros([COLUMNS], dtype=tl.float32)
+    if HAS_BIAS:
+        added = tl.load(bias + column, mask=column < columns, other=0.0).to(tl.float32)
     summed = tl.zeros([ROWS, COLUMNS], dtype=tl.float32)
     for tile in range(tiles_each):
         first = (tl.program_id(0) * tiles_each + tile) * ROWS
@@ -80,7 +89,8 @@ def _backward(
         upstream_at = gradient + row * gradient_row + column[None, :] * gradient_column
         upstream = tl.load(upstream_at, mask=inside, other=0.0).to(tl.float32)
         made_at = scaled + row * scaled_row + column[None, :] * scaled_column
-        summed += upstream * tl.load(made_at, mask=inside, other=0.0).to(tl.float32)
+        made = tl.load(made_at, mask=inside, other=0.0).to(tl.float32)
+        summed += upstream * (made - added[None, :])
         to = of_product + row * columns + column[None, :]
         product = upstream * factor[None, :]
         tl.store(to, product.to(of_product.dtype.element_ty), mask=inside)

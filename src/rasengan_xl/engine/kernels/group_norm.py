@@ -22,8 +22,7 @@ PLACES_BY_CHANNEL = 512
 ENOUGH_PROGRAMS = 2048
 """Several for each multiprocessor of the largest GPUs; beyond them each takes more tiles."""
 MOST_TILES = 16
-SUMS_AT_ONCE = 32
-FORWARD_WARPS, BACKWARD_WARPS = 4, 8
+FORWARD_WARPS, BACKWARD_WARPS, COMBINING_WARPS = 4, 8, 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,8 +79,9 @@ def forward(
         pictures, sums, *tiling.lengths, tiling.tiles_each, **tiling.tile, num_warps=FORWARD_WARPS
     )
     tiles.combine_values[norm.num_groups, tiling.samples](
-        sums, _or(shift, pictures), mean, reciprocal, *_sizes_of_sums(tiling), norm.eps,
-        SHIFTED=shift is not None, **_tile_of_sums(tiling, norm),
+        sums, _or(shift, pictures), mean, reciprocal, *_sizes_of_sums(tiling, norm),
+        tiling.tile_places * tiling.tiles_each, norm.eps, SHIFTED=shift is not None,
+        **_tile_of_sums(tiling, norm),
     )  # fmt: skip
     tiles.normalize[tiling.grid](
         pictures, made, _or(shift, pictures), norm.weight, norm.bias, mean, reciprocal,
@@ -106,7 +106,7 @@ def backward(
         **tiling.tile, **how,
     )  # fmt: skip
     tiles.combine_gradients[norm.num_groups, tiling.samples](
-        sums, norm.weight, means, *_sizes_of_sums(tiling)[:3], **_tile_of_sums(tiling, norm)
+        sums, norm.weight, means, *_sizes_of_sums(tiling, norm), **_tile_of_sums(tiling, norm)
     )
     tiles.return_gradient[tiling.grid](
         pictures, gradient, *read, means, made, *tiling.lengths, norm.num_groups,
@@ -146,11 +146,12 @@ def _room_for_sums(tiling: Tiling, pictures: Tensor) -> Tensor:
     return torch.empty(shape, dtype=torch.float32, device=pictures.device)
 
 
-def _sizes_of_sums(tiling: Tiling) -> tuple[int, int, int, int]:
-    programs = tiling.summing_grid[0]
-    return tiling.channels, tiling.places, programs, tiling.tile_places * tiling.tiles_each
+def _sizes_of_sums(tiling: Tiling, norm: nn.GroupNorm) -> tuple[int, int, int, int]:
+    width = tiling.channels // norm.num_groups
+    return tiling.channels, tiling.places, tiling.summing_grid[0], width
 
 
 def _tile_of_sums(tiling: Tiling, norm: nn.GroupNorm) -> dict[str, int]:
-    width = tiling.channels // norm.num_groups
-    return {"WIDTH": width, "ROOM": triton.next_power_of_2(width), "AT_ONCE": SUMS_AT_ONCE}
+    room = triton.next_power_of_2(tiling.channels // norm.num_groups)
+    at_once = max(1, NUMBERS_IN_TILE // room)
+    return {"ROOM": room, "AT_ONCE": at_once, "num_warps": COMBINING_WARPS}

@@ -47,16 +47,16 @@ def sum_values(
 @triton.jit
 @no_type_check
 def combine_values(
-    sums, shift, mean, reciprocal, channels, places, programs, places_each, eps,
-    SHIFTED: tl.constexpr, WIDTH: tl.constexpr, ROOM: tl.constexpr, AT_ONCE: tl.constexpr,
+    sums, shift, mean, reciprocal, channels, places, programs, width, places_each, eps,
+    SHIFTED: tl.constexpr, ROOM: tl.constexpr, AT_ONCE: tl.constexpr,
 ):  # fmt: skip
     """Store mean and reciprocal deviation of a group (Chan et al., 1979, eq. 2.1)."""
     group, sample = tl.program_id(0), tl.program_id(1).to(tl.int64)
     inner = tl.arange(0, ROOM)
-    channel = group * WIDTH + inner
+    channel = group * width + inner
     added = tl.zeros([ROOM], dtype=tl.float32)
     if SHIFTED:
-        added += tl.load(shift + sample * channels + channel, mask=inner < WIDTH, other=0.0).to(
+        added += tl.load(shift + sample * channels + channel, mask=inner < width, other=0.0).to(
             tl.float32
         )
     at = sums + sample * programs * channels + channel
@@ -65,16 +65,16 @@ def combine_values(
     for start in range(0, programs, AT_ONCE):
         program = start + tl.arange(0, AT_ONCE)
         count = tl.minimum(places_each, places - program * places_each).to(tl.float32)[:, None]
-        inside = (program < programs)[:, None] & (inner < WIDTH)[None, :]
+        inside = (program < programs)[:, None] & (inner < width)[None, :]
         means = tl.load(at[None, :] + program[:, None] * channels, mask=inside, other=0.0)
         total += tl.where(inside, count * (means + added[None, :]), 0.0)
-    numbers = WIDTH * places
+    numbers = width * places
     center = tl.sum(tl.sum(total, axis=0), axis=0) / numbers
     squares = tl.zeros([AT_ONCE, ROOM], dtype=tl.float32)
     for start in range(0, programs, AT_ONCE):
         program = start + tl.arange(0, AT_ONCE)
         count = tl.minimum(places_each, places - program * places_each).to(tl.float32)[:, None]
-        inside = (program < programs)[:, None] & (inner < WIDTH)[None, :]
+        inside = (program < programs)[:, None] & (inner < width)[None, :]
         means_at = at[None, :] + program[:, None] * channels
         distance = tl.load(means_at, mask=inside, other=0.0) + added[None, :] - center
         within = tl.load(means_at + half, mask=inside, other=0.0)
@@ -155,23 +155,23 @@ def sum_gradients(
 @triton.jit
 @no_type_check
 def combine_gradients(
-    sums, weight, means, channels, places, programs,
-    WIDTH: tl.constexpr, ROOM: tl.constexpr, AT_ONCE: tl.constexpr,
+    sums, weight, means, channels, places, programs, width,
+    ROOM: tl.constexpr, AT_ONCE: tl.constexpr,
 ):  # fmt: skip
     """Store a group's mean of gradients, and of them times normalized values."""
     group, sample = tl.program_id(0), tl.program_id(1).to(tl.int64)
     inner = tl.arange(0, ROOM)
-    at = sums + sample * programs * channels + group * WIDTH + inner
+    at = sums + sample * programs * channels + group * width + inner
     half = tl.num_programs(1).to(tl.int64) * programs * channels
     plain = tl.zeros([AT_ONCE, ROOM], dtype=tl.float32)
     weighted = tl.zeros([AT_ONCE, ROOM], dtype=tl.float32)
     for start in range(0, programs, AT_ONCE):
         program = start + tl.arange(0, AT_ONCE)[:, None]
-        inside = (program < programs) & (inner < WIDTH)[None, :]
+        inside = (program < programs) & (inner < width)[None, :]
         plain += tl.load(at[None, :] + program * channels, mask=inside, other=0.0)
         weighted += tl.load(at[None, :] + half + program * channels, mask=inside, other=0.0)
-    factor = tl.load(weight + group * WIDTH + inner, mask=inner < WIDTH, other=0.0).to(tl.float32)
-    numbers = WIDTH * places
+    factor = tl.load(weight + group * width + inner, mask=inner < width, other=0.0).to(tl.float32)
+    numbers = width * places
     to = means + sample * tl.num_programs(0) + group
     half = tl.num_programs(0) * tl.num_programs(1)
     tl.store(to, tl.sum(tl.sum(plain, axis=0) * factor, axis=0) / numbers)

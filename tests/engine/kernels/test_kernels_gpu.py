@@ -2,7 +2,7 @@
 
 Where Triton is installed they can be interpreted without a GPU, slowly:
 
-    TRITON_INTERPRET=1 pytest tests/engine/test_kernels_gpu.py
+    TRITON_INTERPRET=1 pytest tests/engine/kernels/test_kernels_gpu.py
 """
 
 import os
