@@ -96,6 +96,11 @@ class Projections:
         return self._adapter is not None and self._adapter.enabled
 
     @property
+    def is_decomposed(self) -> bool:
+        """Whether the adapter has magnitudes of its own: DoRA."""
+        return self.low_rank is not None and self.low_rank.gain is not None
+
+    @property
     def anchor(self) -> Tensor | None:
         """What makes autograd call backward, though the input may depend on nothing."""
         return self._adapter.anchor if self._adapter is not None and self.is_adapted else None

@@ -61,27 +61,32 @@ def test_geglu_and_its_gradient(shape, dtype):
     made = value * F.gelu(gate)
     made.backward(upstream.double())
     check_close(kernels.forward(projected), made.detach(), dtype)
-    check_close(kernels.backward(projected, upstream), exact.grad, dtype)
+    check_close(kernels.backward_(projected, upstream), exact.grad, dtype)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("shape", MATRICES)
-def test_a_gain_and_its_gradient(shape, dtype):
+@pytest.mark.parametrize("has_bias", [False, True])
+def test_a_gain_and_its_gradient(shape, dtype, has_bias):
     kernels = load_kernels("gain")
     rows, columns = shape
     wider = draw(rows, columns + 16, dtype=dtype)
     product, before = wider[:, 8:-8], wider.clone()
     gain = 1 + 0.01 * draw(columns, dtype=torch.float32, seed=1)
-    kernels.apply_(product, gain)
-    assert torch.equal(product, (before[:, 8:-8].float() * gain).to(dtype))
+    bias = draw(columns, dtype=dtype, seed=3) if has_bias else None
+    shift = None if bias is None else (1 - gain) * bias
+    kernels.apply_(product, gain, shift)
+    exact = before[:, 8:-8].double() * gain.double() + (0 if shift is None else shift.double())
+    check_close(product, exact, dtype)
     assert torch.equal(wider[:, :8], before[:, :8])
     assert torch.equal(wider[:, -8:], before[:, -8:])
     upstream = draw(rows, columns, dtype=dtype, seed=2)
-    of_product, of_gain = kernels.backward(upstream, product, gain)
+    of_product, of_gain = kernels.backward(upstream, product, gain, bias)
     assert torch.equal(of_product, (upstream.float() * gain).to(dtype))
-    exact = (upstream.double() * product.double()).sum(dim=0) / gain.double()
+    scaled = product.double() - (0 if bias is None else bias.double())
+    exact = (upstream.double() * scaled).sum(dim=0) / gain.double()
     torch.testing.assert_close(of_gain.double(), exact, rtol=1e-4, atol=1e-4 * rows**0.5)
-    assert torch.equal(of_gain, kernels.backward(upstream, product, gain)[1])
+    assert torch.equal(of_gain, kernels.backward(upstream, product, gain, bias)[1])
 
 
 def make_norm(channels: int, dtype: torch.dtype) -> nn.GroupNorm:

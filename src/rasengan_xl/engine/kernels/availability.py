@@ -1,6 +1,7 @@
 """Where a kernel in Triton can take the place of PyTorch's own."""
 
 import logging
+import subprocess
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
@@ -37,8 +38,9 @@ def kernels_work(device: torch.device) -> bool:
     if find_spec("triton") is None:
         return False
     try:
-        load_kernels("gain").apply_(torch.ones(1, 1, device=device), torch.ones(1, device=device))
-    except Exception as error:  # whatever it is, PyTorch has its own kernels
+        one = torch.ones(1, device=device)
+        load_kernels("gain").apply_(one.view(1, 1), one, None)
+    except (RuntimeError, OSError, subprocess.SubprocessError, ImportError) as error:
         logger.warning("Triton does not work here: computing slower without it (%s)", error)
         return False
     return True
