@@ -7,7 +7,6 @@ a tile's.
 
 from typing import no_type_check
 
-import torch
 import triton
 import triton.language as tl
 from torch import Tensor
