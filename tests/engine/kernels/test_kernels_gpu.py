@@ -72,16 +72,31 @@ def test_a_gain_and_its_gradient(shape, dtype):
     wider = draw(rows, columns + 16, dtype=dtype)
     product, before = wider[:, 8:-8], wider.clone()
     gain = 1 + 0.01 * draw(columns, dtype=torch.float32, seed=1)
-    kernels.apply_(product, gain)
+    kernels.apply_(product, gain, None)
     assert torch.equal(product, (before[:, 8:-8].float() * gain).to(dtype))
     assert torch.equal(wider[:, :8], before[:, :8])
     assert torch.equal(wider[:, -8:], before[:, -8:])
     upstream = draw(rows, columns, dtype=dtype, seed=2)
-    of_product, of_gain = kernels.backward(upstream, product, gain)
+    of_product, of_gain = kernels.backward(upstream, product, gain, None)
     assert torch.equal(of_product, (upstream.float() * gain).to(dtype))
     exact = (upstream.double() * product.double()).sum(dim=0) / gain.double()
     torch.testing.assert_close(of_gain.double(), exact, rtol=1e-4, atol=1e-4 * rows**0.5)
-    assert torch.equal(of_gain, kernels.backward(upstream, product, gain)[1])
+    assert torch.equal(of_gain, kernels.backward(upstream, product, gain, None)[1])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", MATRICES)
+def test_a_shift_beside_the_gain(shape, dtype):
+    kernels = load_kernels("gain")
+    rows, columns = shape
+    product, upstream = draw(rows, columns, dtype=dtype), draw(rows, columns, dtype=dtype, seed=2)
+    gain, shift = (1 + 0.01 * draw(columns, dtype=torch.float32, seed=seed) for seed in (1, 3))
+    exact = product.double() * gain + shift
+    kernels.apply_(product, gain, shift)
+    check_close(product, exact, dtype)
+    of_gain = kernels.backward(upstream, product, gain, shift)[1]
+    exact = (upstream.double() * (product.double() - shift)).sum(dim=0) / gain.double()
+    torch.testing.assert_close(of_gain.double(), exact, rtol=1e-4, atol=1e-4 * rows**0.5)
 
 
 def make_norm(channels: int, dtype: torch.dtype) -> nn.GroupNorm:
