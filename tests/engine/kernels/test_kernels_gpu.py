@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F  # noqa: N812
 
-from rasengan_xl.engine.kernels.availability import load_kernels
+from rasengan_xl.engine.kernels.availability import kernels_work, load_kernels
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 DEVICE = "cpu" if INTERPRETED else "cuda"
@@ -47,6 +47,10 @@ def check_close(ours: torch.Tensor, exact: torch.Tensor, dtype: torch.dtype) -> 
     torch.testing.assert_close(
         ours.double(), exact, rtol=tolerance, atol=tolerance * max(scale, 1e-3)
     )
+
+
+def test_they_are_found_to_work():
+    assert kernels_work(torch.device(DEVICE))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
