@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F  # noqa: N812
 
-from rasengan_xl.engine.kernels.availability import load_kernels
+from rasengan_xl.engine.kernels.availability import kernels_work, load_kernels
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 DEVICE = "cpu" if INTERPRETED else "cuda"
@@ -49,6 +49,10 @@ def check_close(ours: torch.Tensor, exact: torch.Tensor, dtype: torch.dtype) -> 
     )
 
 
+def test_they_are_found_to_work():
+    assert kernels_work(torch.device(DEVICE))
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("shape", MATRICES)
 def test_geglu_and_its_gradient(shape, dtype):
@@ -73,20 +77,32 @@ def test_a_gain_and_its_gradient(shape, dtype, has_bias):
     wider = draw(rows, columns + 16, dtype=dtype)
     product, before = wider[:, 8:-8], wider.clone()
     gain = 1 + 0.01 * draw(columns, dtype=torch.float32, seed=1)
-    bias = draw(columns, dtype=dtype, seed=3) if has_bias else None
-    shift = None if bias is None else (1 - gain) * bias
-    kernels.apply_(product, gain, shift)
-    exact = before[:, 8:-8].double() * gain.double() + (0 if shift is None else shift.double())
-    check_close(product, exact, dtype)
+    kernels.apply_(product, gain, None)
+    assert torch.equal(product, (before[:, 8:-8].float() * gain).to(dtype))
     assert torch.equal(wider[:, :8], before[:, :8])
     assert torch.equal(wider[:, -8:], before[:, -8:])
     upstream = draw(rows, columns, dtype=dtype, seed=2)
-    of_product, of_gain = kernels.backward(upstream, product, gain, bias)
+    of_product, of_gain = kernels.backward(upstream, product, gain, None)
     assert torch.equal(of_product, (upstream.float() * gain).to(dtype))
     scaled = product.double() - (0 if bias is None else bias.double())
     exact = (upstream.double() * scaled).sum(dim=0) / gain.double()
     torch.testing.assert_close(of_gain.double(), exact, rtol=1e-4, atol=1e-4 * rows**0.5)
-    assert torch.equal(of_gain, kernels.backward(upstream, product, gain, bias)[1])
+    assert torch.equal(of_gain, kernels.backward(upstream, product, gain, None)[1])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", MATRICES)
+def test_a_shift_beside_the_gain(shape, dtype):
+    kernels = load_kernels("gain")
+    rows, columns = shape
+    product, upstream = draw(rows, columns, dtype=dtype), draw(rows, columns, dtype=dtype, seed=2)
+    gain, shift = (1 + 0.01 * draw(columns, dtype=torch.float32, seed=seed) for seed in (1, 3))
+    exact = product.double() * gain + shift
+    kernels.apply_(product, gain, shift)
+    check_close(product, exact, dtype)
+    of_gain = kernels.backward(upstream, product, gain, shift)[1]
+    exact = (upstream.double() * (product.double() - shift)).sum(dim=0) / gain.double()
+    torch.testing.assert_close(of_gain.double(), exact, rtol=1e-4, atol=1e-4 * rows**0.5)
 
 
 def make_norm(channels: int, dtype: torch.dtype) -> nn.GroupNorm:
