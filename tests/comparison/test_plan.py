@@ -1,4 +1,4 @@
-from rasengan_xl.comparison.costs import KnownCost, recall_cost, remember_cost
+from rasengan_xl.planning.known_costs import KnownCost, recall_cost, remember_cost
 from rasengan_xl.comparison.execute import run_comparison
 from rasengan_xl.comparison.plan import plan_runs
 

@@ -7,9 +7,9 @@ its own share of that.
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from scipy.optimize import nnls
@@ -115,7 +115,7 @@ def fit_efficiencies(timings: Sequence[Timing], basis: str) -> Efficiencies:
 
 
 def read_timings(file: Path) -> list[Timing]:
-    """Read what `benchmarks/plan_accuracy.py` has written, the passes that launches bound left out."""
+    """Read what `benchmarks/plan_accuracy.py` has written, but for what launches bound."""
     rows: Iterable[dict[str, Any]] = (
         json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()
     )
@@ -124,8 +124,3 @@ def read_timings(file: Path) -> list[Timing]:
         for row in rows
         if "seconds" in row and not row["launch_bound"]
     ]
-
-
-def describe(shares: Efficiencies) -> dict[str, Any]:
-    """Return the shares as JSON."""
-    return cast("dict[str, Any]", asdict(shares))

@@ -49,12 +49,14 @@ class RecordedStep:
     To the bit what `EagerStep` computes, since the kernels and their order are the same.
     """
 
-    def __init__(self, eager: EagerStep, record: Recorder, tell: Callable[[str], None]) -> None:
+    def __init__(
+        self, eager: EagerStep, new_recorder: Callable[[], Recorder], tell: Callable[[str], None]
+    ) -> None:
         """Prepare to record.
 
         Args:
             eager: What is recorded.
-            record: How.
+            new_recorder: Makes what records, with memory of its own.
             tell: Takes a line for the user where recording is given up.
         """
         self._eager = eager
@@ -62,10 +64,12 @@ class RecordedStep:
         self._add = Replayed(
             lambda tensors: eager.add_gradient(LatentBatch(**tensors)),
             device,
-            record,
+            new_recorder,
             Fallback(keep=self._keep_gradients, tell=tell),
         )
-        self._end = Replayed(lambda tensors: eager.end.finish(tensors["loss"]), device, record)
+        self._end = Replayed(
+            lambda tensors: eager.end.finish(tensors["loss"]), device, new_recorder
+        )
 
     def add_gradient(self, batch: LatentBatch) -> Float[Tensor, " batch"]:
         """Add a micro-batch's share to the step's gradient; return its pictures' losses."""
