@@ -97,7 +97,7 @@ class KeepingFeedForward:
 @contextmanager
 def _in_own_precision(given: Tensor) -> Generator[None]:
     """Leave autocast, whose casts are not needed: all is in the compute precision already."""
-    if not torch.is_autocast_enabled(given.device.type):
+    if given.is_meta or not torch.is_autocast_enabled(given.device.type):
         yield
         return
     with torch.autocast(given.device.type, enabled=False):

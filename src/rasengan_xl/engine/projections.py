@@ -99,7 +99,7 @@ class Projections:
         """
         low_rank = self.low_rank
         if low_rank is None:
-            return self._base(given, self._bias), Kept()
+            return self._base(given), Kept()
         if not self.is_adapted:
             return self._base_apart(given), Kept()
         kept, seen = Kept(), given
@@ -116,14 +116,14 @@ class Projections:
         """
         low_rank = self.low_rank
         if low_rank is None:
-            return self._base(given, self._bias)
+            return self._base(given)
         if kept.low is None:
             return self._base_apart(given)
-        product = self._base(given, self._bias)
+        product = self._base(given)
         self._add_low_rank(product, kept.low, low_rank)
         if low_rank.gain is not None:
             apply_gain_(product, low_rank.gain)
-            if self._bias is not None:
+            if low_rank.shift is not None and self._bias is not None:
                 product.add_(low_rank.shift)
             kept.product = product
         return product
@@ -168,14 +168,13 @@ class Projections:
             [a @ read_briefly(layer).T for a, layer in zip(down, self.layers, strict=True)]
         )
 
-    def _base(self, given: Given, bias: Tensor | None) -> Product:
+    def _base(self, given: Given) -> Product:
         if self._joined is not None:
-            weights = self._joined.T
-            return given @ weights if bias is None else torch.addmm(bias, given, weights)
+            return _multiply(given, self._joined, self._bias)
         product = given.new_empty(len(given), self.width)
         for layer, part in zip(self.layers, self._parts(product), strict=True):
-            torch.mm(given, read_briefly(layer).T, out=part)
-        return product if bias is None else product.add_(bias)
+            _multiply(given, read_briefly(layer), layer.bias, out=part)
+        return product
 
     def _base_apart(self, given: Given) -> Product:
         """Compute as the layers would by themselves, to the bit."""
@@ -227,6 +226,14 @@ class Projections:
         self, rows: Float[Tensor, "token layer_width"]
     ) -> Float[Tensor, "layer token width"]:
         return rows.view(len(rows), len(self.layers), -1).transpose(0, 1)
+
+
+def _multiply(
+    given: Given, weight: Tensor, bias: Tensor | None, out: Product | None = None
+) -> Product:
+    if bias is None:
+        return torch.mm(given, weight.T, out=out)
+    return torch.addmm(bias, given, weight.T, out=out)
 
 
 def _join(layers: tuple[nn.Linear, ...]) -> Tensor:
