@@ -1,6 +1,6 @@
 """Carry out one training step on tensors without values, and tell what it would take."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -47,6 +47,8 @@ class StepNeeds(Needs):
 
     trained: int
     """Weights of the adapter."""
+    kept: int
+    """Bytes that the forward pass leaves for the backward pass."""
     forward: Work
     """The part of one forward pass, as held-out loss takes it."""
 
@@ -108,6 +110,7 @@ def simulate_step(
         reserved=replay(recorder.ledger).most_reserved,
         work=work,
         trained=trained,
+        kept=_kept(recorder, ready.named),
         forward=forward,
     )
 
@@ -209,6 +212,12 @@ def _quantization_constants(weights: list[Any]) -> Iterator[Tensor]:
         while state is not None:
             yield from (t for t in (state.absmax, state.code, state.offset) if t is not None)
             state = state.state2
+
+
+def _kept(recorder: Recorder, named: Mapping[int, str]) -> int:
+    ledger = recorder.ledger
+    alive = ledger.alive_after(ledger.marks["backward"] - 1)
+    return sum(ledger.sizes[number] for number in alive if number not in named)
 
 
 def _is_autocast(options: EngineOptions, dtype: torch.dtype) -> bool:
