@@ -39,7 +39,7 @@ def back_propagate(trainer: Trainer, batch: LatentBatch) -> tuple[float, dict[st
     trainer.unet.train()
     loss = trainer.losses(batch)
     (SCALE * loss).backward()
-    return float(loss), {n: g.detach().float() / SCALE for n, g in trainer.gradients().items()}
+    return loss.item(), {n: g.detach().float() / SCALE for n, g in trainer.gradients().items()}
 
 
 def build_reference(arm: Arm, trainer: Trainer, device: torch.device) -> Trainer:
