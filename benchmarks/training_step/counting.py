@@ -34,7 +34,7 @@ NO_KERNEL = frozenset(_LOOKS.split())
 _ENGINE = "rasengan_xl.engine"
 OWN_KERNELS = {
     ("geglu", "geglu"): 1,
-    ("geglu", "geglu_backward"): 1,
+    ("geglu", "geglu_backward_"): 1,
     ("gain", "apply_gain_"): 1,
     ("gain", "gain_backward"): 2,
     ("group_norm", "_forward"): 3,
@@ -99,8 +99,9 @@ class Watch(TorchDispatchMode):
         name = func.__name__.partition(".")[0]
         if name not in NO_KERNEL:
             self.kernels[name] += 1
-        result = func(*args, **(kwargs or {}))
-        for made in result if isinstance(result, tuple | list) else (result,):
+        result: Any = func(*args, **(kwargs or {}))
+        several: tuple[Any, ...] = tuple(result) if isinstance(result, tuple | list) else (result,)
+        for made in several:
             if isinstance(made, Tensor):
                 self._note(made.untyped_storage())
         return result

@@ -40,6 +40,8 @@ class Question:
     seeds: int
     gpus: Sequence[GPU]
     price_per_hour: float | None = None
+    probe: bool = False
+    """Whether to take a few real steps, too."""
 
 
 def read_arms(name: str, overrides: Sequence[str]) -> tuple[dict[str, RunSettings], int]:
@@ -101,7 +103,29 @@ def show_plans(question: Question, *, as_json: bool) -> None:
         show_one_gpu(plans[0], question, shape)
     else:
         console.print(tabulate_gpus(plans))
-    say(f"Seconds are {plans[0][0].basis}.")
+    if plans[0][0].seconds_per_step is not None:
+        say(f"Seconds are {plans[0][0].basis}.")
+    if question.probe:
+        show_probe(question, plans[0])
+
+
+def show_probe(question: Question, plans: Sequence[RunPlan]) -> None:
+    """Take a few real steps of each arm, and say how far the plan was off."""
+    from rasengan_xl.training.probing import probe_steps
+
+    for plan in plans:
+        probed = probe_steps(question.arms[plan.name])
+        told = f"{plan.name}, probed on {probed.device_name}: {probed.seconds_per_step:.3f} s/step"
+        if probed.allocated_gib is None or plan.seconds_per_step is None:
+            say(f"{told} (predictions are of GPUs)")
+            continue
+        time_error = plan.seconds_per_step / probed.seconds_per_step - 1
+        memory_error = plan.train.allocated_gib / probed.allocated_gib - 1
+        say(
+            f"{told}, {plan.seconds_per_step:.3f} planned ({time_error:+.0%}); "
+            f"{probed.allocated_gib:.2f} GiB allocated, {plan.train.allocated_gib:.2f} planned "
+            f"({memory_error:+.1%})"
+        )
 
 
 def show_one_gpu(plans: Sequence[RunPlan], question: Question, shape: ModelShape) -> None:

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.autograd import Function
 
-from rasengan_xl.engine.geglu import geglu, geglu_backward
+from rasengan_xl.engine.geglu import geglu, geglu_backward_
 from rasengan_xl.engine.projections import Kept, Projections
 
 Sequence3D = Float[Tensor, "batch token width"]
@@ -188,14 +188,16 @@ class _FeedForward(Function):
         if hidden is None:
             hidden = first.again(cast("Tensor", seen), kept, training=work.training)
         else:
-            kept.product = hidden
+            kept.product = hidden if first.is_decomposed else None
         activated = geglu(hidden) if kept_second.low is not None else None
         gradient = grad_outputs[0].reshape(-1, second.width)
         wanted = second.back(
             gradient, activated, kept_second, needs_input=True, training=work.training
         )
         del activated
-        wanted = geglu_backward(hidden, wanted)
+        if kept.product is not None:
+            hidden = hidden.clone()  # DoRA's magnitudes need it once more
+        wanted = geglu_backward_(hidden, wanted)
         del hidden
         wanted = first.back(
             wanted, seen, kept, needs_input=ctx.needs_input_grad[0], training=work.training

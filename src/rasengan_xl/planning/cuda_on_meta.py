@@ -11,14 +11,15 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 _functional: Any = torch.nn.functional
-_LOWERED = {
+_torch: Any = torch
+_LOWERED: set[Any] = {
     *(torch.conv2d, torch.matmul, torch.mm, torch.bmm, torch.addmm, torch.baddbmm),
     *(_functional.linear, Tensor.matmul, Tensor.__matmul__),
 }
 """What CUDA's autocast computes in 16 bits (ATen/autocast_mode.h), as far as diffusers calls it."""
-_RAISED = {
+_RAISED: set[Any] = {
     *(_functional.layer_norm, torch.layer_norm, _functional.group_norm, torch.group_norm),
-    *(torch.exp, torch.pow, Tensor.pow, torch.norm, _functional.interpolate),
+    *(torch.exp, torch.pow, Tensor.pow, _torch.norm, _functional.interpolate),
     *(torch.softmax, Tensor.softmax, _functional.softmax, Tensor.sum, torch.sum),
     _functional.huber_loss,
 }

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.optimize import nnls
+from scipy import optimize
 
 from rasengan_xl.planning.gpus import GPU
 from rasengan_xl.planning.work import Work
@@ -77,7 +77,7 @@ def predict_seconds(
 
 def ideal_seconds(work: Work, gpu: GPU) -> dict[str, float]:
     """Return the seconds of each kind of operation at the data sheet's rates."""
-    seconds = dict.fromkeys(_KINDS, 0.0)
+    seconds: dict[str, float] = dict.fromkeys(_KINDS, 0.0)
     for operation, count in work.operations.items():
         arithmetic = operation.flops / (gpu.teraflops * 1e12)
         traffic = operation.bytes / (gpu.gigabytes_per_second * 1e9)
@@ -106,12 +106,13 @@ def fit_efficiencies(timings: Sequence[Timing], basis: str) -> Efficiencies:
     columns = [[t.ideal[kind] for kind in _KINDS] + [t.kernels * 1e-6] for t in timings]
     measured = np.array([timing.seconds for timing in timings])
     weighted = np.array(columns) / measured[:, None]
-    slowdowns, _ = nnls(weighted, np.ones(len(timings)))
+    solver: Any = optimize
+    slowdowns: list[float] = solver.nnls(weighted, np.ones(len(timings)))[0].tolist()
     shares = {
-        kind: float(1 / slowdown) if slowdown > 0 else 1.0
+        kind: 1 / slowdown if slowdown > 0 else 1.0
         for kind, slowdown in zip(_KINDS, slowdowns, strict=False)
     }
-    return Efficiencies(**shares, kernel_microseconds=float(slowdowns[-1]), basis=basis)
+    return Efficiencies(**shares, kernel_microseconds=slowdowns[-1], basis=basis)
 
 
 def read_timings(file: Path) -> list[Timing]:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -29,7 +30,10 @@ class EagerStep:
         with adapter.computing(self.compute):
             on_device = batch.to(self.compute.device)
             each = denoising_losses(adapter.unet, on_device, self.objective)
-        self.state.scaler.scale(each.sum() / self.pictures_per_step).backward()
+        loss = self.state.scaler.scale(each.sum() / self.pictures_per_step)
+        # A thread of its own for the backward pass would have 64 MiB of cuBLAS's workspace.
+        with torch.autograd.set_multithreading_enabled(False):
+            loss.backward()
         adapter.collect()
         return each.detach()
 
