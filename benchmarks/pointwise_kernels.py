@@ -186,7 +186,7 @@ def geglu_trials(projected: Tensor, upstream: Tensor) -> Iterator[Trial]:
     yield Trial(
         "geglu backward",
         (upstream, projected),
-        lambda upstream, projected: kernels.backward(projected, upstream),
+        lambda upstream, projected: kernels.backward_(projected, upstream),
         back,
         upstream.nbytes + 2 * projected.nbytes,
     )
@@ -197,7 +197,7 @@ def gain_trials(scaled: Tensor, upstream: Tensor, gain: Tensor) -> Iterator[Tria
     kernels: Any = load_kernels("gain")
 
     def apply(product: Tensor, gain: Tensor) -> Tensor:
-        kernels.apply_(product, gain)
+        kernels.apply_(product, gain, None)
         return product
 
     def back(upstream: Tensor, scaled: Tensor, gain: Tensor) -> Tensor:
@@ -205,7 +205,7 @@ def gain_trials(scaled: Tensor, upstream: Tensor, gain: Tensor) -> Iterator[Tria
         return (upstream * gain).to(upstream.dtype)
 
     def our_back(upstream: Tensor, scaled: Tensor, gain: Tensor) -> Tensor:
-        return kernels.backward(upstream, scaled, gain)[0]
+        return kernels.backward(upstream, scaled, gain, None)[0]
 
     yield Trial("gain", (scaled, gain), apply, lambda p, gain: p.mul_(gain), 2 * scaled.nbytes)
     inputs = (upstream, scaled, gain)

@@ -34,7 +34,7 @@ NO_KERNEL = frozenset(_LOOKS.split())
 _ENGINE = "rasengan_xl.engine"
 OWN_KERNELS = {
     ("geglu", "geglu"): 1,
-    ("geglu", "geglu_backward"): 1,
+    ("geglu", "geglu_backward_"): 1,
     ("gain", "apply_gain_"): 1,
     ("gain", "gain_backward"): 2,
     ("group_norm", "_forward"): 3,

@@ -36,11 +36,10 @@ def read_back(precision: str):
     return plain
 
 
-def attach(unet, implementation: str, *, decompose: bool):
+def attach(unet, implementation: str, *, decompose: bool, **options: object):
     settings = AdapterSettings(rank=2, decompose=decompose, targets=("to_q", "to_k", "ff.net.2"))
-    adapter = attach_adapter(
-        unet, settings, seed=3, options=EngineOptions(implementation=implementation)
-    )
+    options = EngineOptions(implementation=implementation, **options)
+    adapter = attach_adapter(unet, settings, seed=3, options=options)
     generator = torch.Generator().manual_seed(4)
     with torch.no_grad():
         for _, weights in sorted(adapter.parameters.items()):
@@ -106,3 +105,19 @@ def test_a_changed_weight_or_scale_is_seen(precision):
     if precision != "nf4":
         convolution.scale[0] *= 1.01
         assert "mid_block.resnets.0.conv1.scale" in before.find_changed(unet)
+
+
+@pytest.mark.parametrize("memory", ["keep-all", "recompute-feed-forward", "recompute-all"])
+def test_integers_are_near_while_training_and_take_no_part_in_what_is_measured(memory):
+    plain = attach(build("int8"), "fused", decompose=True)
+    integers = attach(build("int8"), "fused", decompose=True, int8_compute=True, memory=memory)
+    for adapter in (plain, integers):
+        adapter.unet.eval()
+    assert torch.equal(compute(integers)[0], compute(plain)[0])
+    for adapter in (plain, integers):
+        adapter.unet.train()
+        adapter.clear_gradients()
+    (wanted, of_wanted), (found, of_found) = compute(plain), compute(integers)
+    assert 1e-4 < (found - wanted).norm() / wanted.norm() < 0.05
+    for name, gradient in of_wanted.items():
+        assert (of_found[name] - gradient).norm() / gradient.norm() < 0.2, name

@@ -15,6 +15,7 @@ from rasengan_xl.engine.convolutional_half import rebuild_convolutions
 from rasengan_xl.engine.group_norm import FusedGroupNorm
 from rasengan_xl.engine.options import EngineOptions
 from rasengan_xl.engine.resnet_block import LeanResnetBlock
+from rasengan_xl.sdxl.int8_layers import Int8Conv2d
 
 from ..conftest import build_tiny_unet
 
@@ -41,7 +42,7 @@ def step(unet: UNet2DConditionModel) -> list[torch.Tensor]:
     config, device = unet.config, unet.device
     pooled_width = config.projection_class_embeddings_input_dim - 6 * config.addition_time_embed_dim
     latents, prompts, pooled = (
-        torch.randn(*shape, generator=generator, dtype=torch.float64).to(device)
+        torch.randn(*shape, generator=generator, dtype=torch.float64).to(device, unet.dtype)
         for shape in ((2, 4, 8, 12), (2, 3, config.cross_attention_dim), (2, pooled_width))
     )
     latents.requires_grad_()
@@ -139,6 +140,19 @@ def test_what_is_trained_or_of_another_kind_stays():
     assert type(unet.conv_out) is nn.Conv2d
     assert type(unet.conv_norm_out) is nn.GroupNorm
     assert isinstance(unet.conv_act, nn.SiLU)
+
+
+def test_convolutions_stored_in_int8_stay_and_are_turned():
+    unet = build_unet()
+    block = unet.mid_block.resnets[0]
+    block.conv1 = Int8Conv2d(block.conv1, torch.device("cpu"))
+    expected = step(unet)
+    rebuild_convolutions(unet, EngineOptions(channels_last=True))
+    stored = unet.mid_block.resnets[0].conv1
+    assert type(stored) is Int8Conv2d
+    assert stored.weight.is_contiguous(memory_format=torch.channels_last)
+    for ours, theirs in zip(step(unet), expected, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-10)
 
 
 def test_blocks_to_compile_are_left_to_the_compiler():

@@ -18,7 +18,8 @@ class Work:
         self.recorded = 0
         self.full_at = -1
         fallback = Fallback(keep=self.keep, tell=self.told.append)
-        self.replayed = Replayed(self.add, CPU, record or self.record, fallback)
+        self.recorders = 0
+        self.replayed = Replayed(self.add, CPU, lambda: self.new_recorder(record), fallback)
 
     def add(self, tensors):
         self.addresses.append(tensors["given"].data_ptr())
@@ -27,6 +28,10 @@ class Work:
             self.full_at = -1
             raise torch.OutOfMemoryError("CUDA out of memory. Tried\nmuch")
         return tensors["given"] * 2
+
+    def new_recorder(self, record):
+        self.recorders += 1
+        return record or self.record
 
     def record(self, function):
         self.recorded += 1
@@ -90,10 +95,13 @@ def test_memory_that_graphs_hold_is_given_to_a_shape_that_needs_it():
     work.full_at = 3
     assert work(3).tolist() == [2.0, 2.0, 2.0]
     assert work.sum == 2 + 2 + 3  # what was added before memory ran out is brought back
-    assert len(work.told) == 1
+    assert work.told == [
+        "CUDA graphs: recorded anew, as another size of pictures needed their memory once"
+    ]
+    assert work.recorders == 2  # the memory of the first is free
     for _ in range(2):
         work(2), work(3)
-    assert work.recorded == 1
+    assert work.recorded == 1 + 2
 
 
 def test_memory_that_runs_out_without_graphs_is_not_hidden():

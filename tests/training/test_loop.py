@@ -18,16 +18,20 @@ def gradients_of_first_step(state, task):
     state.adapter.unet.train()
     computer = choose_computer(state, task)
     losses = torch.cat([computer.add_gradient(b) for b in task.stream.part(1, ALONE).batches])
-    return losses.mean().item(), {n: p.grad.clone() for n, p in state.adapter.parameters.items()}
+    return losses.mean().item(), {n: g.clone() for n, g in state.adapter.gradients().items()}
 
 
 @pytest.mark.parametrize("shapes", ["square", "buckets"])
-def test_micro_batches_give_the_gradients_of_one_large_batch(settings, make_state_and_task, shapes):
+@pytest.mark.parametrize("implementation", ["fused", "peft"])
+def test_micro_batches_give_the_gradients_of_one_large_batch(
+    settings, make_state_and_task, shapes, implementation
+):
+    options = EngineOptions(implementation=implementation)
     dataset = {"shapes": shapes, "bucket_multiple": 8}
     whole = settings(training={"batch_size": 4, "accumulation": 1}, dataset=dataset)
     parts = settings(training={"batch_size": 1, "accumulation": 4}, dataset=dataset)
-    loss, expected = gradients_of_first_step(*make_state_and_task(whole))
-    loss_of_parts, gradients = gradients_of_first_step(*make_state_and_task(parts))
+    loss, expected = gradients_of_first_step(*make_state_and_task(whole, options))
+    loss_of_parts, gradients = gradients_of_first_step(*make_state_and_task(parts, options))
     assert loss_of_parts == pytest.approx(loss, rel=1e-5)
     assert any(gradient.abs().max() > 0 for gradient in expected.values())
     for name, gradient in expected.items():
@@ -37,15 +41,15 @@ def test_micro_batches_give_the_gradients_of_one_large_batch(settings, make_stat
 @pytest.mark.parametrize("method", METHODS)
 def test_training_changes_the_adapter_and_never_the_base(settings, make_state_and_task, method):
     state, task = make_state_and_task(settings(adapter=METHODS[method]))
-    unet = state.adapter.unet
-    before = {name: p.detach().clone() for name, p in unet.named_parameters()}
+    adapter = state.adapter
+    fresh = {name: p.clone() for name, p in adapter.parameters.items()}
+    before = {name: p.detach().clone() for name, p in adapter.unet.named_parameters()}
     records = list(train_steps(state, task))
     assert [record.step for record in records] == [1, 2, 3, 4]
-    for name, parameter in unet.named_parameters():
-        if name in state.adapter.parameters:
-            assert not torch.equal(parameter, before[name]), f"{name} did not learn"
-        else:
-            assert torch.equal(parameter, before[name]), f"{name} of the base changed"
+    for name, parameter in adapter.parameters.items():
+        assert not torch.equal(parameter, fresh[name]), f"{name} did not learn"
+    for name, parameter in adapter.unet.named_parameters():
+        assert torch.equal(parameter, before[name]), f"{name} of the base changed"
 
 
 @pytest.mark.parametrize("method", ["lora", "qdora"])
@@ -120,12 +124,18 @@ def test_a_loss_that_is_not_finite_names_step_pictures_and_timesteps(
     assert state.steps_done == 1
 
 
+@pytest.mark.parametrize("implementation", ["fused", "peft"])
 def test_a_gradient_that_is_not_finite_names_its_layers_too(
-    settings, make_state_and_task, monkeypatch
+    settings, make_state_and_task, monkeypatch, implementation
 ):
-    state, task = make_state_and_task(settings())
-    name, parameter = next(iter(state.adapter.parameters.items()))
-    parameter.register_hook(lambda gradient: gradient * inf)
+    options = EngineOptions(implementation=implementation)
+    state, task = make_state_and_task(settings(), options)
+    name = next(iter(state.adapter.parameters))
+
+    def collect(adapter):
+        adapter.gradients()[name].fill_(nan)
+
+    monkeypatch.setattr(type(state.adapter), "collect", collect)
     with pytest.raises(DivergedStepError, match="step 1: the gradient's norm is nan in ") as caught:
         list(train_steps(state, task))
     assert caught.value.evidence.facts["layers"] == [name]
@@ -177,10 +187,14 @@ def test_an_eight_bit_optimizer_learns_too(settings, make_state_and_task):
     assert all(not torch.equal(p, before[n]) for n, p in state.adapter.parameters.items())
 
 
-def test_gradient_checkpointing_does_not_change_the_gradients(settings, make_state_and_task):
-    state, task = make_state_and_task(settings())
+@pytest.mark.parametrize("implementation", ["fused", "peft"])
+def test_gradient_checkpointing_does_not_change_the_gradients(
+    settings, make_state_and_task, implementation
+):
+    options = EngineOptions(implementation=implementation)
+    state, task = make_state_and_task(settings(), options)
     _, expected = gradients_of_first_step(state, task)
-    again, task = make_state_and_task(settings(), EngineOptions(memory="recompute-all"))
+    again, task = make_state_and_task(settings(), replace(options, memory="recompute-all"))
     _, gradients = gradients_of_first_step(again, task)
     for name, gradient in expected.items():
         torch.testing.assert_close(gradients[name], gradient, rtol=1e-5, atol=1e-8)

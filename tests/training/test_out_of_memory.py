@@ -71,7 +71,8 @@ def test_a_step_without_memory_is_one_line_with_phase_figures_and_remedies(
 ):
     memory_that_ends("rasengan_xl.training.loop.denoising_losses", call=3)
     folder = RunFolder(tmp_path / "run")
-    chosen = settings(training={"save_every": 2})
+    own = {"memory": "recompute-feed-forward"}
+    chosen = settings(training={"save_every": 2}, engine=own)
     with pytest.raises(MemoryExhaustedError) as caught:
         list(run_training(chosen, folder))
     told = str(caught.value)
@@ -85,7 +86,8 @@ def test_a_step_without_memory_is_one_line_with_phase_figures_and_remedies(
     assert "in a new run" in told
     assert told.endswith("the last checkpoint are kept: continue with --resume")
 
-    cut = settings(training={"save_every": 2, "batch_size": 1, "accumulation": 2})
+    smaller = {"save_every": 2, "batch_size": 1, "accumulation": 2}
+    cut = settings(training=smaller, engine=own)
     resumed = list(run_training(cut, folder, resume=True))
     assert [r.step for r in resumed if isinstance(r, StepRecord)] == [3, 4]
 

@@ -59,6 +59,17 @@ class Adapter(ABC):
         """Return the gradients of `parameters`, by the same names."""
 
     @abstractmethod
+    def by_layer(self, values: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """Return values that go by the names of `trained` by those of `parameters`; views.
+
+        What goes by other names is returned as it is.
+        """
+
+    @abstractmethod
+    def scales(self) -> Mapping[str, float]:
+        """Return what the product of each layer's factors is multiplied by when it computes."""
+
+    @abstractmethod
     def settle(self) -> None:
         """Compute with the weights as they are now, after they were changed."""
 

@@ -52,6 +52,15 @@ class FusedAdapter(Adapter):
         """Return those that have been collected."""
         return self.rebuilt.adapter.named_gradients()
 
+    def by_layer(self, values: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """Cut flat values up."""
+        return self.rebuilt.adapter.by_layer(values)
+
+    def scales(self) -> Mapping[str, float]:
+        """Return those that were laid out with the factors."""
+        stacks = self.rebuilt.adapter.stacks
+        return {layer.name: layer.scale for stack in stacks for layer in stack.layers}
+
     def settle(self) -> None:
         """Bring the shadow and DoRA's gains up to date."""
         self.rebuilt.settle()

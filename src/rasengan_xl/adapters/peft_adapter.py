@@ -50,6 +50,15 @@ class PeftAdapter(Adapter):
         """Return those that autograd has brought."""
         return {n: p.grad for n, p in self.trained.items() if p.grad is not None}
 
+    def by_layer(self, values: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """Return them as they are: what is trained goes by the names of PEFT's parameters."""
+        return values
+
+    def scales(self) -> Mapping[str, float]:
+        """Return those of PEFT's layers."""
+        layers: dict[str, Any] = {name: self.unet.get_submodule(name) for name in self.layers}
+        return {name: layer.scaling["default"] for name, layer in layers.items()}
+
     def settle(self) -> None:
         """Do nothing: PEFT computes with the weights themselves."""
 

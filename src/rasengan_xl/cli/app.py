@@ -313,6 +313,9 @@ def plan(
     price_per_hour: Annotated[
         float | None, typer.Option(min=0, help="Of the GPU, to tell what it will cost.")
     ] = None,
+    probe: Annotated[
+        bool, typer.Option("--probe", help="Take a few real steps here, to see how far it is off.")
+    ] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON document, and nothing else.")
     ] = False,
@@ -323,7 +326,11 @@ def plan(
 
     arms, seeds = read_arms(name, overrides or ())
     question = Question(
-        arms=arms, seeds=seeds, gpus=choose_gpus(gpu, memory_gib), price_per_hour=price_per_hour
+        arms=arms,
+        seeds=seeds,
+        gpus=choose_gpus(gpu, memory_gib),
+        price_per_hour=price_per_hour,
+        probe=probe,
     )
     show_plans(question, as_json=as_json)
 

@@ -1,7 +1,7 @@
 """What `rasengan plan` shows: whether each arm fits, what fills the memory, how long it takes."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,10 +14,14 @@ from rasengan_xl.config.recipe import read_toml
 from rasengan_xl.config.settings import RunSettings
 from rasengan_xl.config.shipped import comparison_names
 from rasengan_xl.errors import RecipeError
+from rasengan_xl.planning.changes import TRAIN
 from rasengan_xl.planning.gpus import GPU, GPUS, find_gpu, gpu_here, gpu_of_memory
-from rasengan_xl.planning.model_shape import find_shape
+from rasengan_xl.planning.memory_modes import planned_dtype, room_gib
+from rasengan_xl.planning.model_shape import CUDA, ModelShape, find_shape
 from rasengan_xl.planning.records import describe_plan
 from rasengan_xl.planning.run_plan import PhasePlan, Planner, RunPlan
+from rasengan_xl.planning.savings import Saving, savings
+from rasengan_xl.sdxl.compute import Compute
 
 _KEEPS = {
     "keep-all": "all",
@@ -36,6 +40,8 @@ class Question:
     seeds: int
     gpus: Sequence[GPU]
     price_per_hour: float | None = None
+    probe: bool = False
+    """Whether to take a few real steps, too."""
 
 
 def read_arms(name: str, overrides: Sequence[str]) -> tuple[dict[str, RunSettings], int]:
@@ -94,22 +100,78 @@ def show_plans(question: Question, *, as_json: bool) -> None:
     if not shape.is_known:
         say(f"{shape.name} is not here: planned with the shape of SDXL base 1.0")
     if len(plans) == 1:
-        show_one_gpu(plans[0], question)
+        show_one_gpu(plans[0], question, shape)
     else:
         console.print(tabulate_gpus(plans))
-    say(f"Seconds are {plans[0][0].basis}.")
+    if plans[0][0].seconds_per_step is not None:
+        say(f"Seconds are {plans[0][0].basis}.")
+    if question.probe:
+        show_probe(question, plans[0])
 
 
-def show_one_gpu(plans: Sequence[RunPlan], question: Question) -> None:
+def show_probe(question: Question, plans: Sequence[RunPlan]) -> None:
+    """Take a few real steps of each arm, and say how far the plan was off."""
+    from rasengan_xl.training.probing import probe_steps
+
+    for plan in plans:
+        probed = probe_steps(question.arms[plan.name])
+        told = f"{plan.name}, probed on {probed.device_name}: {probed.seconds_per_step:.3f} s/step"
+        if probed.allocated_gib is None or plan.seconds_per_step is None:
+            say(f"{told} (predictions are of GPUs)")
+            continue
+        time_error = plan.seconds_per_step / probed.seconds_per_step - 1
+        memory_error = plan.train.allocated_gib / probed.allocated_gib - 1
+        say(
+            f"{told}, {plan.seconds_per_step:.3f} planned ({time_error:+.0%}); "
+            f"{probed.allocated_gib:.2f} GiB allocated, {plan.train.allocated_gib:.2f} planned "
+            f"({memory_error:+.1%})"
+        )
+
+
+def show_one_gpu(plans: Sequence[RunPlan], question: Question, shape: ModelShape) -> None:
     """Show the plans of all arms on one GPU."""
     gpu = plans[0].gpu
     console.print(tabulate_arms(plans))
     for plan in plans:
         say(f"{plan.name}, training: {describe_parts(plan.train)}")
+    for line in advise(plans, shape):
+        say(line)
     if gpu.speed_is_known:
         say(describe_total(plans, question))
     else:
         say("How long it takes is not known of a GPU of which only the memory is: see --gpu.")
+
+
+def advise(plans: Sequence[RunPlan], shape: ModelShape) -> Iterator[str]:
+    """Say what to change if something does not fit: for the arm that needs most of all."""
+    room = room_gib(plans[0].gpu)
+    too_large = [plan for plan in plans if plan.train.card_gib > room]
+    if not too_large:
+        for plan in plans:
+            if not plan.fits:
+                yield f"{plan.name} can be trained, but not encoded for or drawn with, on this GPU."
+        return
+    worst = max(too_large, key=lambda plan: plan.train.card_gib)
+    yield (
+        f"{worst.name} needs {worst.train.card_gib:.1f} GiB to train; {room:.1f} can be counted "
+        "on. What would help, the cheapest in time and quality first:"
+    )
+    for saving in helpful(worst, shape):
+        left = worst.train.card_gib - saving.saves_gib
+        verdict = "then it fits" if left <= room else f"{left:.1f} GiB are left"
+        yield (
+            f"  {saving.change.action}  saves {saving.saves_gib:.1f} GiB, {verdict} "
+            f"({saving.change.price})"
+        )
+
+
+def helpful(plan: RunPlan, shape: ModelShape) -> Iterator[Saving]:
+    """Yield what saves memory, up to the first change that is enough by itself."""
+    compute = Compute(CUDA, planned_dtype(plan.settings, plan.gpu))
+    for saving in savings(plan.settings, shape, compute, TRAIN, plan.options.memory):
+        yield saving
+        if plan.train.card_gib - saving.saves_gib <= room_gib(plan.gpu):
+            return
 
 
 def tabulate_arms(plans: Sequence[RunPlan]) -> Table:

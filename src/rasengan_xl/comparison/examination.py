@@ -65,16 +65,16 @@ def list_subjects(settings: ComparisonSettings, folder: ComparisonFolder) -> lis
     ]
     if not finished:
         return []
-    on_nf4 = {arm for arm, _ in finished if is_quantized(settings.arms[arm])}
+    quantized = {arm for arm, _ in finished if is_quantized(settings.arms[arm])}
     shared = _name_shared(settings, folder)
-    base = Subject(name=BASE, run=None, on_full_base=bool(on_nf4), key=shared)
+    base = Subject(name=BASE, run=None, on_full_base=bool(quantized), key=shared)
     return [
         base,
         *(
             Subject(
                 name=subject_of(arm, seed),
                 run=run_folder(arm, seed),
-                on_full_base=arm in on_nf4,
+                on_full_base=arm in quantized,
                 key=content_key(shared, _digest_adapter(folder.run(arm, seed))),
             )
             for arm, seed in finished

@@ -6,7 +6,7 @@ is brought up to date after each optimizer step.  Layers of one shape lie behind
 that a group of them is one matrix.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -74,9 +74,9 @@ class _Stack:
         one = self.layers[0]
         return _cut(flat, self.down_start, (len(self.layers), one.rank, one.inputs))
 
-    def up(self, flat: Tensor) -> Float[Tensor, "layer output rank"]:
+    def up(self, flat: Tensor, skipped: int = 0) -> Float[Tensor, "layer output rank"]:
         one = self.layers[0]
-        return _cut(flat, self.up_start, (len(self.layers), one.outputs, one.rank))
+        return _cut(flat, self.up_start - skipped, (len(self.layers), one.outputs, one.rank))
 
     def magnitude(self, flat: Tensor) -> Float[Tensor, "layer output"]:
         return _cut(flat, self.magnitude_start, (len(self.layers), self.layers[0].outputs))
@@ -147,11 +147,19 @@ class FlatAdapter:
 
     def named_weights(self) -> dict[str, Tensor]:
         """Return each layer's weights by the names of PEFT's parameters; views, in float32."""
-        return dict(self._named(self.weights))
+        return self.by_layer({name: p.detach() for name, p in self.trained.items()})
 
     def named_gradients(self) -> dict[str, Tensor]:
         """Return what `collect` has gathered, by the names of `named_weights`."""
-        return dict(self._named(self.gradients))
+        return self.by_layer({n: p.grad for n, p in self.trained.items() if p.grad is not None})
+
+    def by_layer(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return views of values that lie as `trained` does, by the names of `named_weights`.
+
+        What goes by other names is returned as it is.
+        """
+        others = {name: value for name, value in values.items() if name not in _SEGMENTS}
+        return {**dict(self._named(values)), **others}
 
     def group(self, names: Sequence[str]) -> LowRank:
         """Return the adapters of layers that lie behind one another."""
@@ -209,16 +217,19 @@ class FlatAdapter:
         parameter.grad = self.gradients[start : start + size]
         return parameter
 
-    def _named(self, flat: Tensor) -> Iterator[tuple[str, Tensor]]:
+    def _named(self, values: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
+        skipped = self.trained[_DOWN].numel()
         for name, (stack, index) in self._places.items():
-            yield f"{name}.lora_A.default.weight", stack.down(flat)[index]
-            yield f"{name}.lora_B.default.weight", stack.up(flat)[index]
-            if self.decompose:
-                own = stack.magnitude(flat[self._magnitude_offset :])[index]
-                yield f"{name}.lora_magnitude_vector.default.weight", own
+            if _DOWN in values:
+                yield f"{name}.{_DOWN}.default.weight", stack.down(values[_DOWN])[index]
+            if _UP in values:
+                yield f"{name}.{_UP}.default.weight", stack.up(values[_UP], skipped)[index]
+            if _MAGNITUDE in values:
+                own = stack.magnitude(values[_MAGNITUDE])[index]
+                yield f"{name}.{_MAGNITUDE}.default.weight", own
 
 
-_SEGMENTS = ("lora_A", "lora_B", "lora_magnitude_vector")
+_SEGMENTS = _DOWN, _UP, _MAGNITUDE = ("lora_A", "lora_B", "lora_magnitude_vector")
 
 
 def _lay_out(

@@ -92,7 +92,8 @@ class _Builder:
         for members in groups:
             layers = [cast("nn.Linear", self.modules[name]) for name in members]
             own = adapter if members[0] in self.layers else None
-            self.made[members] = Projections(layers, own, members)
+            as_integers = self.options.int8_compute
+            self.made[members] = Projections(layers, own, members, as_integers=as_integers)
 
     def _kind(self, name: str) -> Any:
         layer = cast("nn.Linear", self.modules[name])

@@ -97,7 +97,7 @@ class Replayed:
         self,
         function: Callable[[Tensors], Tensor],
         device: torch.device,
-        record: Recorder,
+        new_recorder: Callable[[], Recorder],
         fallback: Fallback | None = None,
     ) -> None:
         """Prepare to record.
@@ -105,12 +105,13 @@ class Replayed:
         Args:
             function: Changes nothing but tensors that outlive it, in place.
             device: What it is to be given lies there, wherever the caller's tensors lie.
-            record: How to record.
+            new_recorder: Makes what records, with memory of its own.
             fallback: What to do where that is impossible; None: what is raised then.
         """
         self._function = function
         self._device = device
-        self._record = record
+        self._new_recorder = new_recorder
+        self._record = new_recorder()
         self._fallback = fallback
         self._seen: set[str] = set()
         self._recorded: dict[str, _Recorded] = {}
@@ -137,7 +138,9 @@ class Replayed:
         except RuntimeError as fault:
             if self._fallback is None:
                 raise
-            self._give_up(fault)
+            self._let_go()
+            self._fault = str(fault).partition("\n")[0]
+            self._tell(f"given up, kernels are launched one by one from now on: {self._fault}")
         else:
             self._recorded[shape] = _Recorded(inputs, recording)
 
@@ -148,18 +151,19 @@ class Replayed:
         bring_back = self._fallback.keep()
         try:
             return self._function(on_device)
-        except torch.OutOfMemoryError as fault:
-            # The graphs hold memory that this shape needs once; done outside, where the fault
-            # no longer holds what the function had allocated.
-            self._give_up(fault)
+        except torch.OutOfMemoryError:
+            # What is recorded shares its memory, and can be had again without computing.
+            self._let_go()
+            self._tell("recorded anew, as another size of pictures needed their memory once")
+        # Not within the clause above, where the fault would hold what has been allocated.
         bring_back()
         return self._function(on_device)
 
-    def _give_up(self, fault: RuntimeError) -> None:
+    def _let_go(self) -> None:
         """Let all recordings go, and with them their memory."""
         self._recorded.clear()
-        self._fault = str(fault).partition("\n")[0]
-        self._tell(f"given up, kernels are launched one by one from now on: {self._fault}")
+        self._fault = None
+        self._record = self._new_recorder()
 
     def _tell(self, what: str) -> None:
         if self._fallback is not None:

@@ -75,14 +75,13 @@ class TransformerBlock(nn.Module):
         assert encoder_attention_mask is None
         text = self._text(encoder_hidden_states)
         if self._recompute and torch.is_grad_enabled():
-            computed = _checkpoint(
+            return _checkpoint(
                 self._compute,
                 hidden_states,
                 *text,
                 use_reentrant=False,
                 preserve_rng_state=self.draws_by_chance,
             )
-            return computed
         return self._compute(hidden_states, *text)
 
     @property

@@ -9,8 +9,8 @@ from typing import Any
 
 from torch import Tensor
 
-from rasengan_xl.adapters.attach import lora_config
 from rasengan_xl.adapters.files import describe_adapter, file_key
+from rasengan_xl.adapters.peft_adapter import lora_config
 from rasengan_xl.errors import AdapterError
 from rasengan_xl.runs.folder import ADAPTER_FILE, RunFolder
 from rasengan_xl.tensor_file import UNREADABLE, TensorFile, read_header, write_tensors

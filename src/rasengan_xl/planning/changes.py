@@ -13,6 +13,8 @@ from rasengan_xl.config.settings import RunSettings
 TRAIN, HELD_OUT, LOAD_UNET = "train", "held-out loss", "load the UNet"
 ENCODE_PICTURES, ENCODE_CAPTIONS = "encode pictures", "encode captions"
 
+LEAST_RESOLUTION = 32
+"""In pixels; `dataset.resolution` takes no less."""
 _LEANER: dict[MemoryMode, tuple[tuple[MemoryMode, str], ...]] = {
     "keep-all": (
         ("recompute-feed-forward", "same result, an eighth more arithmetic"),
@@ -58,47 +60,33 @@ class Change:
         return settings
 
 
-def list_changes(
-    settings: RunSettings, phase: str, memory: MemoryMode, compute: tuple[str, torch.dtype]
-) -> Iterator[Change]:
-    """List what would need less memory in a phase; what is so already is left out.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Situation:
+    """A run, as far as what it could change depends on it."""
 
-    Args:
-        settings: As they are.
-        phase: What memory lacked for.
-        memory: The memory mode in use.
-        compute: Type of the device, and precision.
-    """
-    if phase == TRAIN:
-        yield from _remember_less(settings, memory)
-    if phase in {TRAIN, HELD_OUT}:
-        yield from _cut_the_batch(settings)
-    if compute[1] is torch.float32 and phase != ENCODE_PICTURES:
-        on_cuda = compute[0] == "cuda"
-        yield Change(
-            values={"compute.precision": "auto" if on_cuda else "bf16"},
-            price="faster" if on_cuda else "slower on many CPUs",
-        )
-    if phase == TRAIN:
-        yield from _shrink_the_moments(settings, on_cuda=compute[0] == "cuda")
-    if phase in {TRAIN, HELD_OUT, LOAD_UNET}:
-        for precision, price in _COARSER[settings.adapter.base_precision]:
-            yield Change(values={"adapter.base_precision": precision}, price=price)
-    if phase in {TRAIN, HELD_OUT, ENCODE_PICTURES}:
-        yield from _shrink_the_pictures(settings)
-    if phase == TRAIN and settings.adapter.rank > 1:
-        yield Change(values={"adapter.rank": settings.adapter.rank // 2}, price="less capacity")
+    settings: RunSettings
+    memory: MemoryMode
+    """The memory mode in use."""
+    on_cuda: bool
+    dtype: torch.dtype
+    """Compute precision."""
 
 
-def _remember_less(settings: RunSettings, memory: MemoryMode) -> Iterator[Change]:
-    is_peft = settings.engine.implementation == "peft"
-    for mode, price in _LEANER[memory]:
+def list_changes(situation: Situation, phase: str) -> Iterator[Change]:
+    """List what would need less memory in a phase; what is so already is left out."""
+    for changes in _BY_PHASE.get(phase, ()):
+        yield from changes(situation)
+
+
+def _remember_less(situation: Situation) -> Iterator[Change]:
+    is_peft = situation.settings.engine.implementation == "peft"
+    for mode, price in _LEANER[situation.memory]:
         if not (is_peft and mode == "recompute-feed-forward"):
             yield Change(values={"engine.memory": mode}, price=price)
 
 
-def _cut_the_batch(settings: RunSettings) -> Iterator[Change]:
-    training = settings.training
+def _cut_the_batch(situation: Situation) -> Iterator[Change]:
+    training = situation.settings.training
     smaller = [n for n in range(1, training.batch_size) if training.batch_size % n == 0]
     if smaller:
         pictures = training.batch_size * training.accumulation
@@ -111,16 +99,61 @@ def _cut_the_batch(settings: RunSettings) -> Iterator[Change]:
         )
 
 
-def _shrink_the_moments(settings: RunSettings, *, on_cuda: bool) -> Iterator[Change]:
-    if settings.training.optimizer == "adamw":
+def _halve_the_precision(situation: Situation) -> Iterator[Change]:
+    if situation.dtype is torch.float32:
+        yield Change(
+            values={"compute.precision": "auto" if situation.on_cuda else "bf16"},
+            price="faster" if situation.on_cuda else "slower on many CPUs",
+        )
+
+
+def _shrink_the_moments(situation: Situation) -> Iterator[Change]:
+    optimizer = situation.settings.training.optimizer
+    if optimizer == "adamw":
         yield Change(values={"training.optimizer": "adamw8bit"}, price="nearly the same result")
-    if settings.training.optimizer == "adamw8bit" and on_cuda:
+    if optimizer == "adamw8bit" and situation.on_cuda:
         yield Change(values={"training.optimizer": "paged_adamw8bit"}, price="same result, slower")
 
 
-def _shrink_the_pictures(settings: RunSettings) -> Iterator[Change]:
-    dataset = settings.dataset
+def _store_the_base_smaller(situation: Situation) -> Iterator[Change]:
+    for precision, price in _COARSER[situation.settings.adapter.base_precision]:
+        yield Change(values={"adapter.base_precision": precision}, price=price)
+
+
+def _shrink_the_pictures(situation: Situation) -> Iterator[Change]:
+    dataset = situation.settings.dataset
     multiple = dataset.bucket_multiple
     smaller = dataset.resolution * 3 // 4 // multiple * multiple
-    if smaller:
+    if smaller >= LEAST_RESOLUTION:
         yield Change(values={"dataset.resolution": smaller}, price="less detail")
+
+
+def _halve_the_rank(situation: Situation) -> Iterator[Change]:
+    rank = situation.settings.adapter.rank
+    if rank > 1:
+        yield Change(values={"adapter.rank": rank // 2}, price="less capacity")
+
+
+_BY_PHASE = {
+    TRAIN: (
+        _remember_less,
+        _cut_the_batch,
+        _halve_the_precision,
+        _shrink_the_moments,
+        _store_the_base_smaller,
+        _shrink_the_pictures,
+        _halve_the_rank,
+    ),
+    HELD_OUT: (
+        _cut_the_batch,
+        _halve_the_precision,
+        _store_the_base_smaller,
+        _shrink_the_pictures,
+    ),
+    LOAD_UNET: (_halve_the_precision, _store_the_base_smaller),
+    ENCODE_CAPTIONS: (_halve_the_precision,),
+    ENCODE_PICTURES: (_shrink_the_pictures,),
+}
+"""What helps in each phase, the cheapest in time and quality first."""
+PHASES = frozenset(_BY_PHASE)
+"""In which something can be changed at all."""

@@ -4,21 +4,22 @@ The meta device knows neither autocast nor the fused kernels of attention: both 
 to the calls above, so that autograd keeps what it would keep on a GPU.
 """
 
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 _functional: Any = torch.nn.functional
-_LOWERED = {
+_torch: Any = torch
+_LOWERED: set[Any] = {
     *(torch.conv2d, torch.matmul, torch.mm, torch.bmm, torch.addmm, torch.baddbmm),
     *(_functional.linear, Tensor.matmul, Tensor.__matmul__),
 }
 """What CUDA's autocast computes in 16 bits (ATen/autocast_mode.h), as far as diffusers calls it."""
-_RAISED = {
+_RAISED: set[Any] = {
     *(_functional.layer_norm, torch.layer_norm, _functional.group_norm, torch.group_norm),
-    *(torch.exp, torch.pow, Tensor.pow, torch.norm, _functional.interpolate),
+    *(torch.exp, torch.pow, Tensor.pow, _torch.norm, _functional.interpolate),
     *(torch.softmax, Tensor.softmax, _functional.softmax, Tensor.sum, torch.sum),
     _functional.huber_loss,
 }
@@ -31,14 +32,22 @@ class CudaOnMeta(TorchFunctionMode):
     def __init__(self, autocast_to: torch.dtype | None = None) -> None:
         super().__init__()
         self._lower = autocast_to
+        self._told = False
         self._cast: dict[int, tuple[Tensor, Tensor]] = {}
 
     def again(self) -> "CudaOnMeta":
         """Return the same for what is computed a second time."""
         return CudaOnMeta(self._lower)
 
+    def __enter__(self) -> Self:
+        """Apply it to what is called in the block; whoever asks is told of autocast, too."""
+        self._told = torch.is_autocast_enabled("cuda")
+        torch.set_autocast_enabled("cuda", self._lower is not None)
+        return super().__enter__()
+
     def __exit__(self, *exception: Any) -> None:
         self._cast.clear()
+        torch.set_autocast_enabled("cuda", self._told)
         super().__exit__(*exception)
 
     def __torch_function__(

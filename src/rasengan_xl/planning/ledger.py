@@ -16,7 +16,7 @@ def as_block(size: int) -> int:
 
 @dataclass(slots=True)
 class Ledger:
-    """Every allocation in order: a piece's number where it is made, its complement where it dies."""
+    """Every allocation and every release, in order."""
 
     sizes: list[int] = field(default_factory=list[int])
     """Bytes of each piece."""

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import cast
 
 import torch
 
@@ -89,7 +88,7 @@ def choose_memory_mode(
         free_gib += torch.cuda.memory_reserved(compute.device) / GIB + gpu.context_gib
     mode: MemoryMode = "keep-all"
     for candidate in candidate_modes(settings, find_shape(settings), gpu):
-        mode = cast("MemoryMode", candidate.options.memory)
+        mode = candidate.options.memory
         if candidate.card_gib(gpu) <= free_gib * (1 - MARGIN):
             break
     return mode

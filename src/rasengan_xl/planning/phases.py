@@ -29,6 +29,7 @@ def simulate_encoding(shape: ModelShape, resolution: int, dtype: torch.dtype) ->
 
 @torch.no_grad()
 def simulate_captions(shape: ModelShape, dtype: torch.dtype) -> Needs:
+    """Tell what encoding captions takes, both text encoders being there."""
     recorder = Recorder()
     encoders = shape.build_text_encoders(dtype)
     named: dict[int, str] = {}
@@ -48,6 +49,7 @@ def _run_text_encoder(encoder: nn.Module, ids: torch.Tensor) -> Any:
 
 @torch.no_grad()
 def simulate_pictures(shape: ModelShape, resolution: int) -> Needs:
+    """Tell what encoding pictures takes, as many at once as a run encodes."""
     recorder = Recorder()
     vae: Any = shape.build_vae()
     named = hold_model(recorder, vae)

@@ -29,7 +29,7 @@ class Recorder(TorchDispatchMode):
 
     def number_of(self, tensor: Tensor) -> int | None:
         """Return the number under which a tensor's storage is noted."""
-        return self._numbers.get(tensor.untyped_storage()._cdata)  # noqa: SLF001 - its identity
+        return self._numbers.get(_identity(tensor.untyped_storage()))
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
@@ -48,7 +48,7 @@ class Recorder(TorchDispatchMode):
 
     def _note(self, tensor: Tensor, origin: str) -> None:
         storage = tensor.untyped_storage()
-        identity = storage._cdata  # noqa: SLF001
+        identity = _identity(storage)
         if identity in self._numbers:
             return
         self._numbers[identity] = number = self.ledger.take(storage.nbytes(), origin)
@@ -58,6 +58,11 @@ class Recorder(TorchDispatchMode):
             self.ledger.give_back(number)
 
         self._watched[identity] = weakref.ref(storage, forget)
+
+
+def _identity(storage: Any) -> int:
+    """Return where a storage lies; PyTorch has no public name for it."""
+    return storage._cdata  # noqa: SLF001
 
 
 def _tensors(result: Any) -> Iterator[Tensor]:

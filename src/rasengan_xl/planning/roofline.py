@@ -7,12 +7,12 @@ its own share of that.
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
-from scipy.optimize import nnls
+from scipy import optimize
 
 from rasengan_xl.planning.gpus import GPU
 from rasengan_xl.planning.work import Work
@@ -77,7 +77,7 @@ def predict_seconds(
 
 def ideal_seconds(work: Work, gpu: GPU) -> dict[str, float]:
     """Return the seconds of each kind of operation at the data sheet's rates."""
-    seconds = dict.fromkeys(_KINDS, 0.0)
+    seconds: dict[str, float] = dict.fromkeys(_KINDS, 0.0)
     for operation, count in work.operations.items():
         arithmetic = operation.flops / (gpu.teraflops * 1e12)
         traffic = operation.bytes / (gpu.gigabytes_per_second * 1e9)
@@ -106,16 +106,17 @@ def fit_efficiencies(timings: Sequence[Timing], basis: str) -> Efficiencies:
     columns = [[t.ideal[kind] for kind in _KINDS] + [t.kernels * 1e-6] for t in timings]
     measured = np.array([timing.seconds for timing in timings])
     weighted = np.array(columns) / measured[:, None]
-    slowdowns, _ = nnls(weighted, np.ones(len(timings)))
+    solver: Any = optimize
+    slowdowns: list[float] = solver.nnls(weighted, np.ones(len(timings)))[0].tolist()
     shares = {
-        kind: float(1 / slowdown) if slowdown > 0 else 1.0
+        kind: 1 / slowdown if slowdown > 0 else 1.0
         for kind, slowdown in zip(_KINDS, slowdowns, strict=False)
     }
-    return Efficiencies(**shares, kernel_microseconds=float(slowdowns[-1]), basis=basis)
+    return Efficiencies(**shares, kernel_microseconds=slowdowns[-1], basis=basis)
 
 
 def read_timings(file: Path) -> list[Timing]:
-    """Read what `benchmarks/plan_accuracy.py` has written, the passes that launches bound left out."""
+    """Read what `benchmarks/plan_accuracy.py` has written, but for what launches bound."""
     rows: Iterable[dict[str, Any]] = (
         json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()
     )
@@ -124,8 +125,3 @@ def read_timings(file: Path) -> list[Timing]:
         for row in rows
         if "seconds" in row and not row["launch_bound"]
     ]
-
-
-def describe(shares: Efficiencies) -> dict[str, Any]:
-    """Return the shares as JSON."""
-    return cast("dict[str, Any]", asdict(shares))

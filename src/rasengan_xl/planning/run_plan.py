@@ -15,7 +15,8 @@ from rasengan_xl.planning.memory_modes import (
 )
 from rasengan_xl.planning.model_shape import CUDA, ModelShape
 from rasengan_xl.planning.phases import simulate_encoding
-from rasengan_xl.planning.roofline import CALIBRATED, PredictedTime, predict_seconds
+from rasengan_xl.planning.prediction import Experience, gather_experience, tell_time
+from rasengan_xl.planning.roofline import predict_seconds
 from rasengan_xl.planning.simulate import Needs, StepNeeds
 from rasengan_xl.sdxl.compute import Compute
 
@@ -86,6 +87,7 @@ class Planner:
         default_factory=dict[tuple[object, ...], Needs]
     )
     _steps: dict[str, list[ModeNeeds]] = field(default_factory=dict[str, list[ModeNeeds]])
+    _experiences: dict[str, Experience] = field(default_factory=dict[str, Experience])
     _size: ModelSize | None = None
 
     def plan(self, name: str, settings: RunSettings, gpu: GPU) -> RunPlan:
@@ -102,7 +104,8 @@ class Planner:
         tried = self._try_modes(settings, gpu)
         modes = tuple(_plan_mode(mode, gpu) for mode in tried)
         chosen = tried[-1]
-        needs, time = chosen.needs, _predict(chosen, gpu)
+        needs = chosen.needs
+        time = tell_time(settings, chosen, gpu, self._experience(gpu))
         seconds = time.seconds if gpu.speed_is_known else None
         return RunPlan(
             name=name,
@@ -119,8 +122,7 @@ class Planner:
             trained=needs.trained,
             seconds_per_step=seconds,
             total_seconds=None if seconds is None else _total(settings, needs, gpu, seconds),
-            basis=f"predicted from {needs.work.flops / 1e12:.1f} TFLOP and "
-            f"{needs.work.kernels:,} kernels a step; {CALIBRATED.basis}",
+            basis=time.basis,
             launch_bound=time.launch_bound,
         )
 
@@ -137,6 +139,11 @@ class Planner:
             if mode.card_gib(gpu) <= room_gib(gpu):
                 break
         return list(known)
+
+    def _experience(self, gpu: GPU) -> Experience:
+        if gpu.name not in self._experiences:
+            self._experiences[gpu.name] = gather_experience(gpu)
+        return self._experiences[gpu.name]
 
     def _encode(self, settings: RunSettings, gpu: GPU) -> Needs:
         dtype, side = planned_dtype(settings, gpu), settings.dataset.resolution
@@ -161,7 +168,9 @@ def _plan_mode(mode: ModeNeeds, gpu: GPU) -> ModePlan:
     return ModePlan(
         memory=mode.options.memory,
         train=train,
-        seconds_per_step=_predict(mode, gpu).seconds,
+        seconds_per_step=predict_seconds(
+            mode.needs.work, gpu, graph=mode.options.cuda_graph
+        ).seconds,
         fits=train.card_gib <= room_gib(gpu),
     )
 
@@ -174,10 +183,6 @@ def _plan_phase(needs: Needs, gpu: GPU) -> PhasePlan:
         card_gib=taken_gib(needs.reserved, gpu),
         parts_gib=dict(sorted(parts.items(), key=lambda part: -part[1])),
     )
-
-
-def _predict(mode: ModeNeeds, gpu: GPU) -> PredictedTime:
-    return predict_seconds(mode.needs.work, gpu, graph=mode.options.cuda_graph)
 
 
 def _total(settings: RunSettings, needs: StepNeeds, gpu: GPU, seconds: float) -> float:

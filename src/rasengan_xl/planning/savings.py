@@ -10,10 +10,10 @@ from rasengan_xl.config.settings import RunSettings
 from rasengan_xl.planning.changes import (
     ENCODE_CAPTIONS,
     ENCODE_PICTURES,
-    HELD_OUT,
-    LOAD_UNET,
+    PHASES,
     TRAIN,
     Change,
+    Situation,
     list_changes,
 )
 from rasengan_xl.planning.engine_choice import settle_engine
@@ -48,20 +48,23 @@ def savings(
         phase: In which memory lacks.
         memory: The memory mode in use.
     """
-    if phase not in _PHASES:
+    if phase not in PHASES:
         return
     settings = with_mode(settings, memory)
     before = _peak_gib(settings, shape, compute, phase)
-    for change in list_changes(settings, phase, memory, (compute.device.type, compute.dtype)):
+    situation = Situation(
+        settings=settings,
+        memory=memory,
+        on_cuda=compute.device.type == "cuda",
+        dtype=compute.dtype,
+    )
+    for change in list_changes(situation, phase):
         changed = change.applied(settings)
         # Whichever 16-bit format `auto` turns out to be, it takes as much.
         dtype = torch.bfloat16 if "compute.precision" in change.values else compute.dtype
         after = _peak_gib(changed, shape, Compute(compute.device, dtype), phase)
         if before - after >= WORTH_NAMING * before:
             yield Saving(change=change, saves_gib=before - after)
-
-
-_PHASES = frozenset({TRAIN, HELD_OUT, LOAD_UNET, ENCODE_PICTURES, ENCODE_CAPTIONS})
 
 
 def _peak_gib(settings: RunSettings, shape: ModelShape, compute: Compute, phase: str) -> float:

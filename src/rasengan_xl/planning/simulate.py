@@ -1,6 +1,6 @@
 """Carry out one training step on tensors without values, and tell what it would take."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -9,7 +9,7 @@ from typing import Any, cast
 import torch
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
+from torch.utils import checkpoint
 
 from rasengan_xl.adapters.adapter import Adapter
 from rasengan_xl.adapters.attach import attach_adapter
@@ -47,6 +47,8 @@ class StepNeeds(Needs):
 
     trained: int
     """Weights of the adapter."""
+    kept: int
+    """Bytes that the forward pass leaves for the backward pass."""
     forward: Work
     """The part of one forward pass, as held-out loss takes it."""
 
@@ -108,6 +110,7 @@ def simulate_step(
         reserved=replay(recorder.ledger).most_reserved,
         work=work,
         trained=trained,
+        kept=_kept(recorder, ready.named),
         forward=forward,
     )
 
@@ -197,7 +200,7 @@ def _gradients(adapter: Adapter) -> list[Tensor]:
     return [w.grad for w in adapter.trained.values() if w.grad is not None]
 
 
-def _number(recorder: Recorder, tensors: list[Tensor], kind: str) -> dict[int, str]:
+def _number(recorder: Recorder, tensors: Sequence[Tensor], kind: str) -> dict[int, str]:
     numbers = (recorder.number_of(tensor) for tensor in tensors)
     return {number: kind for number in numbers if number is not None}
 
@@ -211,14 +214,21 @@ def _quantization_constants(weights: list[Any]) -> Iterator[Tensor]:
             state = state.state2
 
 
+def _kept(recorder: Recorder, named: Mapping[int, str]) -> int:
+    ledger = recorder.ledger
+    alive = ledger.alive_after(ledger.marks["backward"] - 1)
+    return sum(ledger.sizes[number] for number in alive if number not in named)
+
+
 def _is_autocast(options: EngineOptions, dtype: torch.dtype) -> bool:
     return options.implementation == "peft" and dtype is not torch.float32
 
 
 def _keep_mode_in_checkpoints(unet: UNet2DConditionModel, mode: CudaOnMeta) -> None:
     """Have what is computed again computed as before: backward is outside of the mode."""
-    function = partial(
-        checkpoint, use_reentrant=False, context_fn=lambda: (nullcontext(), mode.again())
+    library: Any = checkpoint
+    function: Any = partial(
+        library.checkpoint, use_reentrant=False, context_fn=lambda: (nullcontext(), mode.again())
     )
     cast("Any", unet).enable_gradient_checkpointing(function)
 

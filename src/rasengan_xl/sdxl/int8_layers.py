@@ -11,6 +11,8 @@ from jaxtyping import Float, Float32, Int8
 from torch import Tensor, nn
 from torch.nn import functional
 
+from rasengan_xl.sdxl.compute import without_autocast
+
 LARGEST = 127
 Kernel = Float[Tensor, "out ..."]
 
@@ -114,7 +116,7 @@ class _Computed(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, given: Tensor, layer: Any) -> Tensor:
         ctx.layer, ctx.shape, ctx.dtype = layer, given.shape, given.dtype
-        with torch.autocast(given.device.type, enabled=False):
+        with without_autocast(given.device):
             return layer.compute(given.to(layer.compute_dtype))
 
     @staticmethod

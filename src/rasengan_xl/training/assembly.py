@@ -9,6 +9,7 @@ from rasengan_xl.adapters.attach import attach_adapter
 from rasengan_xl.adapters.carrying import carry_over
 from rasengan_xl.adapters.start_file import read_start
 from rasengan_xl.adapters.starting import begin_from
+from rasengan_xl.adapters.verification.attachment import Attachment, witness_attachment
 from rasengan_xl.adapters.verification.fingerprint import BaseFingerprint, take_fingerprint
 from rasengan_xl.config.settings import RunSettings
 from rasengan_xl.dataset.encoded import EncodedDataset
@@ -17,6 +18,7 @@ from rasengan_xl.dataset.trace import TraceHash
 from rasengan_xl.errors import RasenganError
 from rasengan_xl.evaluation.held_out import HeldOutTable, build_table
 from rasengan_xl.planning.engine_choice import settle_engine
+from rasengan_xl.planning.memory_modes import choose_memory_mode, with_mode
 from rasengan_xl.ranks import Ranks
 from rasengan_xl.runs.folder import RunFolder
 from rasengan_xl.runs.resuming import global_batch
@@ -52,6 +54,8 @@ class Run:
     """Only the first process of a job looks into it."""
     base: BaseFingerprint
     """Of the base before the adapter was attached."""
+    attached: Attachment
+    """Of the base right after."""
     state: TrainingState
     task: Task
     dataset: EncodedDataset
@@ -91,8 +95,10 @@ def assemble_run(
     with ranks.together():
         unet = load_unet(footing.model, compute, settings.adapter.base_precision)
         base = take_fingerprint(unet, compute)
-        options = settle_engine(settings, unet, compute)
+        remembering = with_mode(settings, choose_memory_mode(settings, compute))
+        options = settle_engine(remembering, unet, compute)
         adapter = attach_adapter(unet, settings.adapter, settings.seed, options)
+        attached = witness_attachment(adapter, base, compute)
         notes = _start(adapter, settings, footing.model)
     _refuse_disagreement(adapter, dataset, ranks)
     task = Task(
@@ -106,6 +112,7 @@ def assemble_run(
         settings=settings,
         folder=folder,
         base=base,
+        attached=attached,
         state=_new_state(adapter, settings, compute, ranks),
         task=task,
         dataset=dataset,

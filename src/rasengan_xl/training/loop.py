@@ -98,7 +98,7 @@ def choose_computer(state: TrainingState, task: Task) -> StepComputer:
     )
     if not state.adapter.options.cuda_graph:
         return eager
-    return RecordedStep(eager, GpuRecorder(), state.notes.append)
+    return RecordedStep(eager, GpuRecorder, state.notes.append)
 
 
 def take_step(

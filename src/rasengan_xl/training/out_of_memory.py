@@ -117,7 +117,7 @@ class MemoryWatch:
         return [*free, *islice(planned, max(0, _MOST_REMEDIES - len(free)))]
 
     def _word(self, remedy: Remedy) -> str:
-        told = f"{remedy.action} saves about {remedy.saves_gib:.2f} GiB ({remedy.price})"
+        told = f"{remedy.action} saves about {_write_size(remedy.saves_gib)} ({remedy.price})"
         in_new_run = self.can_resume and not set(remedy.keys) <= {*HARMLESS, *CUT_OF_A_STEP}
         return f"{told} in a new run" if in_new_run else told
 
@@ -133,6 +133,10 @@ def asked_for_gib(message: str) -> float:
     """Return how much an allocator was asked for when it gave up; 0 if it does not say."""
     found = _ASKED_FOR.search(message)
     return float(found[1]) * _UNITS[found[2]] / GIB if found else 0.0
+
+
+def _write_size(gib: float) -> str:
+    return f"{gib:.2f} GiB" if gib >= 0.1 else f"{gib * 1024:.1f} MiB"
 
 
 def _describe_use(device: torch.device, asked_gib: float) -> str:

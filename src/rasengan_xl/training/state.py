@@ -91,7 +91,10 @@ class TrainingState:
         for name, parameter in self.adapter.parameters.items():
             parameter.data.copy_(tensors[f"{_ADAPTER}{name}"])
         self.adapter.settle()
-        self.given.load_state_dict({n: tensors[f"{_AVERAGE}{n}"] for n in self.given.state_dict()})
+        given = self.given.state_dict()
+        for name, average in self.adapter.by_layer(given).items():
+            average.copy_(tensors[f"{_AVERAGE}{name}"])
+        self.given.load_state_dict(given)
         restore_optimizer(self.optimizer, values)
         if state["scaler"]:
             self.scaler.load_state_dict(state["scaler"])
@@ -102,7 +105,7 @@ class TrainingState:
     def _own_tensors(self) -> Iterator[tuple[str, Tensor]]:
         for name, parameter in self.adapter.parameters.items():
             yield f"{_ADAPTER}{name}", parameter
-        for name, average in self.given.state_dict().items():
+        for name, average in self.adapter.by_layer(self.given.state_dict()).items():
             yield f"{_AVERAGE}{name}", average
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -29,7 +30,10 @@ class EagerStep:
         with adapter.computing(self.compute):
             on_device = batch.to(self.compute.device)
             each = denoising_losses(adapter.unet, on_device, self.objective)
-        self.state.scaler.scale(each.sum() / self.pictures_per_step).backward()
+        loss = self.state.scaler.scale(each.sum() / self.pictures_per_step)
+        # A thread of its own for the backward pass would have 64 MiB of cuBLAS's workspace.
+        with torch.autograd.set_multithreading_enabled(False):
+            loss.backward()
         adapter.collect()
         return each.detach()
 
@@ -49,12 +53,14 @@ class RecordedStep:
     To the bit what `EagerStep` computes, since the kernels and their order are the same.
     """
 
-    def __init__(self, eager: EagerStep, record: Recorder, tell: Callable[[str], None]) -> None:
+    def __init__(
+        self, eager: EagerStep, new_recorder: Callable[[], Recorder], tell: Callable[[str], None]
+    ) -> None:
         """Prepare to record.
 
         Args:
             eager: What is recorded.
-            record: How.
+            new_recorder: Makes what records, with memory of its own.
             tell: Takes a line for the user where recording is given up.
         """
         self._eager = eager
@@ -62,10 +68,12 @@ class RecordedStep:
         self._add = Replayed(
             lambda tensors: eager.add_gradient(LatentBatch(**tensors)),
             device,
-            record,
+            new_recorder,
             Fallback(keep=self._keep_gradients, tell=tell),
         )
-        self._end = Replayed(lambda tensors: eager.end.finish(tensors["loss"]), device, record)
+        self._end = Replayed(
+            lambda tensors: eager.end.finish(tensors["loss"]), device, new_recorder
+        )
 
     def add_gradient(self, batch: LatentBatch) -> Float[Tensor, " batch"]:
         """Add a micro-batch's share to the step's gradient; return its pictures' losses."""

@@ -23,6 +23,7 @@ def verify_run(run: Run, model: ModelFolder) -> Verification:
                 settings=run.settings.adapter,
                 model=model,
                 base=run.base,
+                attached=run.attached,
                 compute=run.task.compute,
             )
         )

@@ -11,10 +11,12 @@ import torch
 from rasengan_xl.adapters.adapter import Adapter
 from rasengan_xl.adapters.attach import attach_adapter
 from rasengan_xl.adapters.files import save_adapter
+from rasengan_xl.adapters.verification.attachment import witness_attachment
 from rasengan_xl.adapters.verification.fingerprint import take_fingerprint
 from rasengan_xl.adapters.verification.trained import TrainedAdapter
 from rasengan_xl.adapters.verification.verify import verify_adapter
 from rasengan_xl.config.recipe import validate_run
+from rasengan_xl.engine.options import EngineOptions
 from rasengan_xl.runs.folder import RunFolder
 from rasengan_xl.sdxl.components import load_unet
 from rasengan_xl.sdxl.compute import Compute
@@ -38,18 +40,21 @@ def randomise(adapter: Adapter) -> None:
     with torch.no_grad():
         for parameter in adapter.parameters.values():
             parameter.add_(torch.randn(parameter.shape, generator=generator), alpha=0.05)
+    adapter.settle()
 
 
 @pytest.fixture(scope="module")
 def make_trained(tiny_model, tmp_path_factory):
     """Put a random adapter on a base, as if it had been trained, and save it as a run does."""
 
-    def make(method: str, **changes: object) -> TrainedAdapter:
+    def make(method: str, implementation: str = "fused", **changes: object) -> TrainedAdapter:
         settings = run_settings(tiny_model, method, **changes)
         model = find_model(settings.base_model)
         unet = load_unet(model, CPU, settings.adapter.base_precision)
         base = take_fingerprint(unet, CPU)
-        adapter = attach_adapter(unet, settings.adapter, seed=1)
+        options = EngineOptions(implementation=implementation)
+        adapter = attach_adapter(unet, settings.adapter, 1, options)
+        attached = witness_attachment(adapter, base, CPU)
         randomise(adapter)
         folder = RunFolder(tmp_path_factory.mktemp("run") / method)
         folder.start(settings)
@@ -61,6 +66,7 @@ def make_trained(tiny_model, tmp_path_factory):
             settings=settings.adapter,
             model=model,
             base=base,
+            attached=attached,
             compute=CPU,
         )
 

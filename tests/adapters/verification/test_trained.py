@@ -21,14 +21,17 @@ CHECKS = {
     "scale",
     "weight change",
     "base weights",
+    "base output",
+    "fresh adapter",
     "output changed",
     "output restored",
 }
 
 
-@pytest.fixture(params=["dora", "qlora"])
+@pytest.fixture(params=["dora", "qlora", "dora by peft"])
 def trained(request, make_trained):
-    return make_trained(request.param)
+    method, _, implementation = request.param.partition(" by ")
+    return make_trained(method, implementation or "fused")
 
 
 @pytest.fixture
@@ -70,25 +73,32 @@ def test_a_file_that_is_not_what_was_trained_fails(dora, change, checks):
 
 
 def test_a_base_weight_that_training_changed_is_named(trained):
-    layer = trained.adapter.unet.get_submodule(LAYER).get_base_layer()
     with torch.no_grad():
-        layer.weight.zero_()
+        trained.adapter.layers[LAYER].base.weight.zero_()
     found = verify_trained(trained)
     assert {"base weights", "output restored"} <= {check.name for check in found.failures}
     assert LAYER in details(found)["base weights"]
 
 
-def test_a_scale_on_the_model_that_is_not_the_settings_fails(dora):
-    dora.adapter.unet.get_submodule(LAYER).scaling["default"] /= 2
-    found = verify_trained(dora)
+def test_a_scale_on_the_model_that_is_not_the_settings_fails(make_trained):
+    trained = make_trained("dora", "peft")
+    trained.adapter.unet.get_submodule(LAYER).scaling["default"] /= 2
+    found = verify_trained(trained)
     assert [check.name for check in found.failures] == ["scale"]
     assert f"on 1 layer: unet.{LAYER}" in details(found)["scale"]
 
 
-def test_an_adapter_that_the_model_does_not_use_fails(dora, monkeypatch):
-    dora.adapter.unet.disable_adapters()
-    monkeypatch.setattr(type(dora.adapter.unet), "enable_adapters", lambda _: None)
+def test_an_adapter_that_the_model_does_not_use_fails(dora):
+    dora.adapter.rebuilt.adapter.enabled = False
     found = verify_trained(dora)
+    assert [check.name for check in found.failures] == ["output changed"]
+
+
+def test_an_adapter_that_peft_does_not_use_fails(make_trained, monkeypatch):
+    trained = make_trained("dora", "peft")
+    trained.adapter.unet.disable_adapters()
+    monkeypatch.setattr(type(trained.adapter.unet), "enable_adapters", lambda _: None)
+    found = verify_trained(trained)
     assert [check.name for check in found.failures] == ["output changed"]
 
 

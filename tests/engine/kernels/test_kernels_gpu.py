@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F  # noqa: N812
 
-from rasengan_xl.engine.kernels.availability import load_kernels
+from rasengan_xl.engine.kernels.availability import kernels_work, load_kernels
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 DEVICE = "cpu" if INTERPRETED else "cuda"
@@ -49,6 +49,10 @@ def check_close(ours: torch.Tensor, exact: torch.Tensor, dtype: torch.dtype) -> 
     )
 
 
+def test_they_are_found_to_work():
+    assert kernels_work(torch.device(DEVICE))
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("shape", MATRICES)
 def test_geglu_and_its_gradient(shape, dtype):
@@ -61,27 +65,44 @@ def test_geglu_and_its_gradient(shape, dtype):
     made = value * F.gelu(gate)
     made.backward(upstream.double())
     check_close(kernels.forward(projected), made.detach(), dtype)
-    check_close(kernels.backward(projected, upstream), exact.grad, dtype)
+    check_close(kernels.backward_(projected, upstream), exact.grad, dtype)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("shape", MATRICES)
-def test_a_gain_and_its_gradient(shape, dtype):
+@pytest.mark.parametrize("has_bias", [False, True])
+def test_a_gain_and_its_gradient(shape, dtype, has_bias):
     kernels = load_kernels("gain")
     rows, columns = shape
     wider = draw(rows, columns + 16, dtype=dtype)
     product, before = wider[:, 8:-8], wider.clone()
     gain = 1 + 0.01 * draw(columns, dtype=torch.float32, seed=1)
-    kernels.apply_(product, gain)
+    kernels.apply_(product, gain, None)
     assert torch.equal(product, (before[:, 8:-8].float() * gain).to(dtype))
     assert torch.equal(wider[:, :8], before[:, :8])
     assert torch.equal(wider[:, -8:], before[:, -8:])
     upstream = draw(rows, columns, dtype=dtype, seed=2)
-    of_product, of_gain = kernels.backward(upstream, product, gain)
+    of_product, of_gain = kernels.backward(upstream, product, gain, None)
     assert torch.equal(of_product, (upstream.float() * gain).to(dtype))
-    exact = (upstream.double() * product.double()).sum(dim=0) / gain.double()
+    scaled = product.double() - (0 if bias is None else bias.double())
+    exact = (upstream.double() * scaled).sum(dim=0) / gain.double()
     torch.testing.assert_close(of_gain.double(), exact, rtol=1e-4, atol=1e-4 * rows**0.5)
-    assert torch.equal(of_gain, kernels.backward(upstream, product, gain)[1])
+    assert torch.equal(of_gain, kernels.backward(upstream, product, gain, None)[1])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", MATRICES)
+def test_a_shift_beside_the_gain(shape, dtype):
+    kernels = load_kernels("gain")
+    rows, columns = shape
+    product, upstream = draw(rows, columns, dtype=dtype), draw(rows, columns, dtype=dtype, seed=2)
+    gain, shift = (1 + 0.01 * draw(columns, dtype=torch.float32, seed=seed) for seed in (1, 3))
+    exact = product.double() * gain + shift
+    kernels.apply_(product, gain, shift)
+    check_close(product, exact, dtype)
+    of_gain = kernels.backward(upstream, product, gain, shift)[1]
+    exact = (upstream.double() * (product.double() - shift)).sum(dim=0) / gain.double()
+    torch.testing.assert_close(of_gain.double(), exact, rtol=1e-4, atol=1e-4 * rows**0.5)
 
 
 def make_norm(channels: int, dtype: torch.dtype) -> nn.GroupNorm:

@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 
 from rasengan_xl.adapters.adapter import Adapter
+from rasengan_xl.adapters.verification.attachment import Attachment
+from rasengan_xl.adapters.verification.block_inputs import Gap, allowed_share
 from rasengan_xl.adapters.verification.effects import check_effect
 from rasengan_xl.adapters.verification.fingerprint import BaseFingerprint, computed_output
 from rasengan_xl.adapters.verification.outcomes import first_of, noted, outcome, plural
@@ -20,13 +22,18 @@ between two outputs of the base.  Its weights are compared to the bit."""
 
 
 def check_base(
-    adapter: Adapter, before: BaseFingerprint, measured: Sequence[LayerChange], compute: Compute
+    adapter: Adapter,
+    before: BaseFingerprint,
+    attached: Attachment,
+    measured: Sequence[LayerChange],
+    compute: Compute,
 ) -> list[Check]:
     """Check that the base is as it was, and that the adapter shows in what it computes.
 
     Args:
         adapter: On its base.
         before: Taken of the base before the adapter was attached.
+        attached: Taken right after.
         measured: How far the adapter moves each layer.
         compute: What the adapter was trained with.
     """
@@ -37,9 +44,25 @@ def check_base(
         disabled = computed_output(adapter.unet, compute)
     return [
         outcome("base weights", fault, f"all {plural(len(before.sums), 'weight')} are as before"),
+        _check_gap("base output", attached.base_gap, adapter, compute, is_exact=False),
+        _check_gap(
+            "fresh adapter", attached.fresh_gap, adapter, compute, is_exact=attached.is_exact
+        ),
         _check_effect(disabled, adapted, measured, compute),
-        _check_restored(before.output, disabled, adapted),
+        _check_restored(attached.disabled, disabled, adapted),
     ]
+
+
+def _check_gap(name: str, gap: Gap, adapter: Adapter, compute: Compute, *, is_exact: bool) -> Check:
+    """Check that layers that the base was rebuilt of compute what its own did."""
+    allowed = allowed_share(compute.dtype, as_integers=adapter.options.int8_compute)
+    precision = str(compute.dtype).removeprefix("torch.")
+    off = f"off by up to {gap.share:.2g} from one block to the next ({gap.place})"
+    bound = f"{allowed:.2g}, what rounding in {precision} leaves open"
+    found = f"no more than {off}: within {bound}" if gap.share else "the same, to the bit"
+    fault = "" if gap.share <= allowed else f"{off}, more than {bound}"
+    exactly = "; with it the output was the base's, to the bit" if is_exact else ""
+    return outcome(name, fault, f"{found}{exactly}", share=gap.share, allowed=allowed)
 
 
 def _check_effect(

@@ -5,13 +5,15 @@ from typing import cast
 
 import torch
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+from torch import Tensor
 
+from rasengan_xl.adapters.verification.block_inputs import recorded
 from rasengan_xl.adapters.verification.probe import Output, unet_output
 from rasengan_xl.sdxl.compute import Compute
 from rasengan_xl.sdxl.stored_tensors import list_tensors
 
 _WRAPPED = ".base_layer."
-"""Where PEFT moves the weights of a layer that it adapts."""
+"""Where the weights of a layer move that gets an adapter of its own."""
 _BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
@@ -20,6 +22,8 @@ class BaseFingerprint:
     """What a base model computes, and a sum over the bits of each of its weights."""
 
     output: Output
+    block_inputs: dict[str, Tensor]
+    """What went into each of its blocks on the way to that output."""
     sums: dict[str, int]
 
     def find_changed(self, unet: UNet2DConditionModel) -> list[str]:
@@ -30,7 +34,9 @@ class BaseFingerprint:
 
 def take_fingerprint(unet: UNet2DConditionModel, compute: Compute) -> BaseFingerprint:
     """Look at a base before it is changed; takes about as long as reading its weights once."""
-    return BaseFingerprint(output=computed_output(unet, compute), sums=_sum_bits(unet))
+    with recorded(unet) as block_inputs:
+        output = computed_output(unet, compute)
+    return BaseFingerprint(output=output, block_inputs=block_inputs, sums=_sum_bits(unet))
 
 
 def computed_output(unet: UNet2DConditionModel, compute: Compute) -> Output:

@@ -1,5 +1,6 @@
 """What a model computes of fixed random inputs: a cheap witness of what its weights are."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -78,4 +79,5 @@ def compare_outputs(first: Tensor, second: Tensor) -> Difference:
     """Measure how far two outputs are apart."""
     gap = (second - first).double()
     size, whole = (float(t.square().mean().sqrt()) for t in (gap, first.double()))
-    return Difference(largest=float(gap.abs().max()), size=size, share=size / whole)
+    share = size / whole if whole else math.inf if size else 0.0
+    return Difference(largest=float(gap.abs().max()), size=size, share=share)

@@ -11,6 +11,7 @@ from rasengan_xl.adapters.changes import on_layer
 from rasengan_xl.adapters.contents import AdapterContents
 from rasengan_xl.adapters.files import file_key
 from rasengan_xl.adapters.inventory import predict_trainable_parameters
+from rasengan_xl.adapters.verification.attachment import Attachment
 from rasengan_xl.adapters.verification.base_checks import check_base
 from rasengan_xl.adapters.verification.contents_checks import (
     check_count,
@@ -51,6 +52,8 @@ class TrainedAdapter:
     """Base, as it lies on the disk."""
     base: BaseFingerprint
     """Taken before the adapter was attached."""
+    attached: Attachment
+    """Taken right after."""
     compute: Compute
 
 
@@ -84,7 +87,7 @@ def verify_trained(trained: TrainedAdapter) -> Verification:
             _check_live_scale(trained, contents),
             check_change(measured),
         ]
-    checks += check_base(trained.adapter, trained.base, measured, trained.compute)
+    checks += check_base(trained.adapter, trained.base, trained.attached, measured, trained.compute)
     return Verification(
         passed=not any(check.status == "failed" for check in checks),
         adapter=trained.file.name,
@@ -141,11 +144,8 @@ def _measure_changes(adapter: Adapter, contents: AdapterContents) -> list[LayerC
 def _check_live_scale(trained: TrainedAdapter, contents: AdapterContents) -> Check:
     """Check the scale in the file, and that on the model."""
     in_file = check_scale(contents, trained.settings)
-    off = [
-        name
-        for name, layer in trained.adapter.layers.items()
-        if not is_expected_scale(trained.settings, f"unet.{name}", layer.scale)
-    ]
+    live = {f"unet.{name}": scale for name, scale in trained.adapter.scales().items()}
+    off = [n for n, s in live.items() if not is_expected_scale(trained.settings, n, s)]
     if off and in_file.status == "passed":
         fault = f"the model computed with another on {plural(len(off), 'layer')}: {first_of(off)}"
         return outcome("scale", fault, "")

@@ -4,6 +4,7 @@ import logging
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
+from subprocess import SubprocessError
 from typing import Any
 
 import torch
@@ -36,9 +37,10 @@ def kernels_work(device: torch.device) -> bool:
     """Say whether Triton is there and finds the C compiler that it needs, which not all have."""
     if find_spec("triton") is None:
         return False
+    one = torch.ones(1, 1, device=device)
     try:
-        load_kernels("gain").apply_(torch.ones(1, 1, device=device), torch.ones(1, device=device))
-    except Exception as error:  # whatever it is, PyTorch has its own kernels
+        load_kernels("gain").apply_(one, one[0], None)
+    except (ImportError, OSError, RuntimeError, SubprocessError) as error:
         logger.warning("Triton does not work here: computing slower without it (%s)", error)
         return False
     return True

@@ -7,7 +7,6 @@ a tile's.
 
 from typing import no_type_check
 
-import torch
 import triton
 import triton.language as tl
 from torch import Tensor
@@ -26,16 +25,15 @@ def forward(projected: Tensor) -> Tensor:
     return made
 
 
-def backward(projected: Tensor, gradient: Tensor) -> Tensor:
-    """Return the gradient of both halves."""
+def backward_(projected: Tensor, gradient: Tensor) -> Tensor:
+    """Put the gradient of both halves in their place: no number depends on those of others."""
     projected, gradient = _with_close_columns(projected), _with_close_columns(gradient)
     rows, hidden = gradient.shape
-    made = torch.empty(projected.shape, dtype=projected.dtype, device=projected.device)
     _backward[_grid(gradient)](
-        projected, gradient, made, projected.stride(0), gradient.stride(0), rows, hidden,
+        projected, gradient, projected.stride(0), gradient.stride(0), rows, hidden,
         ROWS=ROWS, COLUMNS=COLUMNS,
     )  # fmt: skip
-    return made
+    return projected
 
 
 def _grid(hidden: Tensor) -> tuple[int, int]:
@@ -67,7 +65,7 @@ def _forward(
 @triton.jit
 @no_type_check
 def _backward(
-    projected, gradient, made, projected_stride, gradient_stride, rows, hidden,
+    projected, gradient, projected_stride, gradient_stride, rows, hidden,
     ROWS: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
     row = (tl.program_id(0) * ROWS + tl.arange(0, ROWS)).to(tl.int64)[:, None]
@@ -82,6 +80,5 @@ def _backward(
     normal_pdf = 0.3989422804014327 * tl.exp(-0.5 * gate * gate)
     of_value = upstream * gate * normal_cdf
     of_gate = upstream * value * (normal_cdf + gate * normal_pdf)
-    to = made + row * (2 * hidden) + column
-    tl.store(to, of_value.to(made.dtype.element_ty), mask=inside)
-    tl.store(to + hidden, of_gate.to(made.dtype.element_ty), mask=inside)
+    tl.store(at, of_value.to(projected.dtype.element_ty), mask=inside)
+    tl.store(at + hidden, of_gate.to(projected.dtype.element_ty), mask=inside)
