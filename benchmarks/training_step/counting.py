@@ -50,8 +50,6 @@ def count_step(arm: Arm, build: Callable[[Arm, Compute], Trainer]) -> Counts:
     """
     trainer = build(arm, Compute(torch.device("meta"), DTYPES[arm.precision]))
     forward, backward = Watch(), Watch()
-    for weights in (*trainer.unet.parameters(), *trainer.unet.buffers()):
-        forward.leave_out(weights)
     with flash_attention(), autocast_of(arm), own_kernels() as ours:
         with forward:
             loss = trainer.forward()
@@ -101,14 +99,13 @@ class Watch(TorchDispatchMode):
             self.kernels[name] += 1
         result: Any = func(*args, **(kwargs or {}))
         several: tuple[Any, ...] = tuple(result) if isinstance(result, tuple | list) else (result,)
+        given = {storage_id(t.untyped_storage()) for t in (*args, *(kwargs or {}).values())
+                 if isinstance(t, Tensor)}  # fmt: skip
         for made in several:
-            if isinstance(made, Tensor):
+            # What was there before, weights and buffers, may come back as a view, or changed.
+            if isinstance(made, Tensor) and storage_id(made.untyped_storage()) not in given:
                 self._note(made.untyped_storage())
         return result
-
-    def leave_out(self, weights: Tensor) -> None:
-        """Do not count memory that was there before."""
-        self._sizes[storage_id(weights.untyped_storage())] = 0
 
     def bytes_in_use(self) -> int:
         """Return the size of all memory that was taken and is not given back."""
