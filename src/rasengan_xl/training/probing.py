@@ -117,7 +117,7 @@ def _assemble(
     )
     if not adapter.options.cuda_graph:
         return state, eager
-    return state, RecordedStep(eager, GpuRecorder(), state.notes.append)
+    return state, RecordedStep(eager, GpuRecorder, state.notes.append)
 
 
 def _draw_batch(settings: RunSettings, shape: ModelShape) -> LatentBatch:
