@@ -99,8 +99,9 @@ class Watch(TorchDispatchMode):
         name = func.__name__.partition(".")[0]
         if name not in NO_KERNEL:
             self.kernels[name] += 1
-        result = func(*args, **(kwargs or {}))
-        for made in result if isinstance(result, tuple | list) else (result,):
+        result: Any = func(*args, **(kwargs or {}))
+        several: tuple[Any, ...] = tuple(result) if isinstance(result, tuple | list) else (result,)
+        for made in several:
             if isinstance(made, Tensor):
                 self._note(made.untyped_storage())
         return result

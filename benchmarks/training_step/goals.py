@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import ge, le
 
+from benchmarks.training_step.arms import FP16
 from benchmarks.training_step.rows import Row
 
 Rows = Mapping[str, Row]
@@ -145,6 +146,29 @@ GOALS = (
 )
 
 
+def same_losses(rows: Rows) -> float | None:
+    """Return 1 if the CUDA graph's losses are the eager ones to the bit, else 0."""
+    graph, eager = (rows[n].losses if n in rows else [] for n in (LORA_1, f"{LORA_1} eager"))
+    return float(graph == eager) if graph and eager else None
+
+
+def skipped(rows: Rows) -> float | None:
+    """Return how many steps of fp16 were void."""
+    row = rows.get(FP16)
+    return None if row is None or row.skipped_steps is None else float(row.skipped_steps)
+
+
+EXACT = (
+    Goal(
+        what="losses by CUDA graph those of eager to the bit (1: yes)",
+        figure=same_losses,
+        bound=1,
+        at_least=True,
+    ),
+    Goal(what="void steps among 200 in fp16", figure=skipped, bound=20, at_least=False),
+)
+
+
 def render_goals(rows: Sequence[Row]) -> str:
     """Return the goals as Markdown, each with what was reached; what was measured counts first."""
     by_name: dict[str, Row] = {}
@@ -152,4 +176,4 @@ def render_goals(rows: Sequence[Row]) -> str:
         if row.basis != "failed":
             by_name[row.arm.name] = row
     lines = ["| goal | asked | reached | |", "| --- | ---: | ---: | --- |"]
-    return "\n".join([*lines, *(goal.line(by_name) for goal in GOALS)]) + "\n"
+    return "\n".join([*lines, *(goal.line(by_name) for goal in (*GOALS, *EXACT))]) + "\n"

@@ -4,7 +4,7 @@ import gc
 import math
 import statistics
 from collections.abc import Iterator
-from itertools import pairwise
+from itertools import pairwise, takewhile
 from time import perf_counter
 from typing import Any
 
@@ -45,6 +45,7 @@ def build(arm: Arm, compute: Compute) -> Trainer:
 
 def measure(arm: Arm, device: torch.device, steps: int) -> Row:
     """Take steps, and say what they cost; the first ones are not counted."""
+    steps = arm.steps or steps
     trainer = build(arm, Compute(device, DTYPES[arm.precision]))
     gc.collect()
     on_gpu = device.type == "cuda"
@@ -72,6 +73,8 @@ def measure(arm: Arm, device: torch.device, steps: int) -> Row:
         peak_reserved_gib=peaks[1],
         kernels=kernels,
         agreement=compare(arm, trainer, device) if arm.check else None,
+        losses=list(takewhile(math.isfinite, losses)),
+        skipped_steps=None if trainer.skipped is None else len(trainer.skipped),
         notes=list(dict.fromkeys(trainer.notes)),
         is_finite=all(math.isfinite(loss) for loss in losses),
     )

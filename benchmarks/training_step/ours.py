@@ -42,6 +42,7 @@ class Work:
     compute: Compute
     objective: Objective
     notes: list[str] = field(default_factory=list[str])
+    skipped: list[int] = field(default_factory=list[int])
 
 
 def build_ours(arm: Arm, compute: Compute) -> Trainer:
@@ -67,6 +68,7 @@ def build_ours(arm: Arm, compute: Compute) -> Trainer:
         gradients=lambda: gradients(work),
         weights=lambda: {n: p.detach() for n, p in work.adapter.parameters.items()},
         notes=work.notes,
+        skipped=work.skipped,
     )
 
 
@@ -128,4 +130,5 @@ def take_steps(work: Work, count: int) -> Iterator[float]:
         for record in train_steps(state, task):
             work.notes.extend(state.notes)
             state.notes.clear()
+            work.skipped.extend([record.step] if record.skipped else [])
             yield record.loss

@@ -52,12 +52,16 @@ class Row(Record):
     """Launched on the GPU in a whole step, the optimizer's included."""
     counts: Counts | None = None
     agreement: Agreement | None = None
+    losses: list[float] = Field(default_factory=list[float])
+    """Of all steps, the warm-up's too; they end where one is no number."""
     is_finite: bool | None = None
     """Whether every loss was a number."""
+    skipped_steps: int | None = None
+    """That fp16 overflow made void, warm-up included; None: the trainer does not tell."""
     matmul_teraflops_per_second: float | None = None
     """What the GPU reached on square matrices in the arm's precision, in the same run."""
     model_teraflop: float | None = None
-    notes: list[str] = Field(default_factory=list)
+    notes: list[str] = Field(default_factory=list[str])
     """What its user would be told while it trains."""
     failure: str | None = None
 

@@ -21,6 +21,7 @@ MEASURED: dict[str, Cell] = {
     "loss off by": lambda row: row.agreement and f"{row.agreement.loss:.1e}",
     "gradients off by": lambda row: row.agreement and f"{row.agreement.gradients:.1e}",
     "finite": lambda row: {True: "yes", False: "NO", None: ""}[row.is_finite],
+    "skipped": lambda row: row.skipped_steps,
     "told": lambda row: "; ".join(row.notes),
 }
 COUNTED: dict[str, Cell] = {

@@ -29,6 +29,8 @@ class Trainer:
     """Return the adapter's weights, by PEFT's names."""
     notes: list[str] = field(default_factory=list[str])
     """What a user would be told of the steps that were taken."""
+    skipped: list[int] | None = None
+    """Steps that fp16 overflow made void, if the trainer tells."""
 
 
 def build_unet(device: torch.device, dtype: torch.dtype, *, small: bool) -> Any:

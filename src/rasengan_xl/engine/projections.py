@@ -117,7 +117,7 @@ class Projections:
         """
         low_rank = self.low_rank
         if low_rank is None:
-            return self._base(given, self._bias, training=training), Kept()
+            return self._base(given, training=training), Kept()
         if not self.is_adapted:
             return self._base_apart(given), Kept()
         kept, seen = Kept(), given
@@ -134,10 +134,10 @@ class Projections:
         """
         low_rank = self.low_rank
         if low_rank is None:
-            return self._base(given, self._bias, training=training)
+            return self._base(given, training=training)
         if kept.low is None:
             return self._base_apart(given)
-        product = self._base(given, self._bias, training=training)
+        product = self._base(given, training=training)
         self._add_low_rank(product, kept.low, low_rank)
         if low_rank.gain is not None:
             shift = None if self._bias is None else low_rank.shift
@@ -191,16 +191,15 @@ class Projections:
             [a @ read_briefly(layer).T for a, layer in zip(down, self.layers, strict=True)]
         )
 
-    def _base(self, given: Given, bias: Tensor | None, *, training: bool) -> Product:
+    def _base(self, given: Given, *, training: bool) -> Product:
         if training and self._integers is not None and has_work(given):
-            return integer_product(given, self._integers, bias)
+            return integer_product(given, self._integers, self._bias)
         if self._joined is not None:
-            weights = self._joined.T
-            return given @ weights if bias is None else torch.addmm(bias, given, weights)
+            return _multiply(given, self._joined, self._bias)
         product = given.new_empty(len(given), self.width)
         for layer, part in zip(self.layers, self._parts(product), strict=True):
-            torch.mm(given, read_briefly(layer).T, out=part)
-        return product if bias is None else product.add_(bias)
+            _multiply(given, read_briefly(layer), layer.bias, out=part)
+        return product
 
     def _base_apart(self, given: Given) -> Product:
         """Compute as the layers would by themselves, to the bit."""
@@ -254,6 +253,14 @@ class Projections:
         self, rows: Float[Tensor, "token layer_width"]
     ) -> Float[Tensor, "layer token width"]:
         return rows.view(len(rows), len(self.layers), -1).transpose(0, 1)
+
+
+def _multiply(
+    given: Given, weight: Tensor, bias: Tensor | None, out: Product | None = None
+) -> Product:
+    if bias is None:
+        return torch.mm(given, weight.T, out=out)
+    return torch.addmm(bias, given, weight.T, out=out)
 
 
 def _join(layers: tuple[nn.Linear, ...]) -> Tensor:

@@ -1,7 +1,6 @@
 """Where a kernel in Triton can take the place of PyTorch's own."""
 
 import logging
-import subprocess
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
