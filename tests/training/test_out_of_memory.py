@@ -69,7 +69,7 @@ def memory_that_ends(monkeypatch):
 def test_a_step_without_memory_is_one_line_with_phase_figures_and_remedies(
     settings, tmp_path, memory_that_ends
 ):
-    memory_that_ends("rasengan_xl.training.loop.denoising_losses", call=3)
+    memory_that_ends("rasengan_xl.training.step_computer.denoising_losses", call=3)
     folder = RunFolder(tmp_path / "run")
     own = {"memory": "recompute-feed-forward"}
     chosen = settings(training={"save_every": 2}, engine=own)

@@ -181,7 +181,7 @@ def tabulate_arms(plans: Sequence[RunPlan]) -> Table:
     table = Table(title=title, title_justify="left", box=None)
     for heading in ("arm", "fits", "keeps for backward"):
         table.add_column(heading)
-    for heading in ("encode", "train", "draw", "s/step", "in all"):
+    for heading in ("encode", "train", "draw", "a step", "in all"):
         table.add_column(heading, justify="right", no_wrap=True)
     for plan in plans:
         table.add_row(
@@ -189,7 +189,7 @@ def tabulate_arms(plans: Sequence[RunPlan]) -> Table:
             "yes" if plan.fits else "NO",
             _KEEPS[plan.options.memory],
             *(f"{phase.card_gib:.1f} GiB" for phase in (plan.encode, plan.train, plan.draw)),
-            "-" if plan.seconds_per_step is None else f"{plan.seconds_per_step:.2f}",
+            write_lap(plan.seconds_per_step),
             "-" if plan.total_seconds is None else describe_time(plan.total_seconds),
         )
     return table
@@ -198,7 +198,7 @@ def tabulate_arms(plans: Sequence[RunPlan]) -> Table:
 def tabulate_gpus(plans: Sequence[Sequence[RunPlan]]) -> Table:
     """Put GPUs below one another, and the arms side by side."""
     table = Table(
-        title="Peak memory and seconds a step, if trained on one ...",
+        title="Memory taken and time per step, training on one GPU",
         title_justify="left",
         box=None,
     )
@@ -208,7 +208,7 @@ def tabulate_gpus(plans: Sequence[Sequence[RunPlan]]) -> Table:
     for row in plans:
         gpu = row[0].gpu
         cells = [
-            f"{plan.train.card_gib:.1f} GiB, {plan.seconds_per_step:.2f} s"
+            f"{plan.train.card_gib:.1f} GiB, {write_lap(plan.seconds_per_step)}"
             if plan.fits
             else f"NO: {plan.train.card_gib:.1f} GiB"
             for plan in row
@@ -236,6 +236,13 @@ def describe_total(plans: Sequence[RunPlan], question: Question) -> str:
     runs = len(plans) * question.seeds
     counted = f"{runs} runs" if runs > 1 else "the run"
     return f"GPU hours for {counted}: {hours:.2f}{cost} (encoding and drawing come on top)"
+
+
+def write_lap(seconds: float | None) -> str:
+    """Write how long a step takes."""
+    if seconds is None:
+        return "-"
+    return f"{seconds:.2f} s" if seconds >= 1 else f"{seconds * 1000:.0f} ms"
 
 
 def describe_time(seconds: float) -> str:
