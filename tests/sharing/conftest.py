@@ -115,6 +115,7 @@ SUMMARY = RunSummary(
     seconds=2.0,
     joules_per_step=12.5,
     trace_hash="abcdef",
+    engine={"implementation": "fused", "memory": "keep-all", "cuda_graph": True},
 )
 
 

@@ -111,6 +111,7 @@ def test_every_figure_comes_from_the_records_with_its_n(run: RunFolder):
         "seconds per step median 0.5 (quartiles 0.25 to 0.75; n = 17)",
         "peak memory 1.25 GiB (process resident)",
         "energy per step mean 12.5 J",
+        "computed by fused, keep-all; with cuda_graph",
         "device A Processor, 2 cores",
         "pictures skipped 1 of 13 (1 no caption)",
         "trainable parameters 1,234,567",

@@ -9,6 +9,7 @@ from safetensors.torch import load_file
 
 from rasengan_xl.adapters.files import begins_from_pure_noise
 from rasengan_xl.dataset.encoded import EncodedPictures
+from rasengan_xl.engine.options import EngineOptions
 from rasengan_xl.errors import DivergedError, OutputError, UnwritableError
 from rasengan_xl.runs.folder import RunFolder
 from rasengan_xl.runs.records import RunSummary, StepRecord
@@ -37,6 +38,7 @@ def test_a_run_leaves_its_whole_story_in_the_folder(settings, tmp_path):
     assert summary.adapter_bytes == folder.adapter_file.stat().st_size
     assert summary.trainable_parameters == sum(t.numel() for t in adapter_of(folder).values())
     assert summary.held_out_loss.n == 4
+    assert summary.engine == EngineOptions().facts()
     machine = json.loads(folder.machine_file.read_text())
     assert machine["packages"]["torch"] == version("torch")
     dataset = json.loads(folder.dataset_file.read_text())

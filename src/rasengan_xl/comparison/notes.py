@@ -15,9 +15,31 @@ def tell_left_out(evidence: Evidence, arms: Mapping[str, RunSettings]) -> Iterat
     yield from _tell_started(arms)
     yield from _tell_encoders(evidence)
     yield from _tell_distances(evidence)
+    yield from _tell_engines(evidence)
     devices = sorted({s.machine.device_name for s in evidence.subjects if s.machine})
     if len(devices) > 1:
         yield f"runs took place on different devices ({', '.join(devices)}): costs are not judged"
+
+
+def _tell_engines(evidence: Evidence) -> Iterator[str]:
+    """Say what arms were not computed alike in, as where memory lets one alone keep everything."""
+    used: dict[str, dict[str, set[str]]] = {}
+    for subject in evidence.subjects:
+        facts = subject.summary.engine if subject.summary else None
+        for name, value in (facts or {}).items():
+            used.setdefault(name, {}).setdefault(str(value), set()).add(subject.arm)
+    apart = [
+        f"engine.{name} was {_list_users(users)}" for name, users in used.items() if len(users) > 1
+    ]
+    if apart:
+        yield (
+            f"arms were not all computed in one way: {'; '.join(apart)}: their times and memory "
+            "are of that, too, not of the methods alone"
+        )
+
+
+def _list_users(users: Mapping[str, set[str]]) -> str:
+    return ", ".join(f"{value} in {', '.join(sorted(arms))}" for value, arms in users.items())
 
 
 def _tell_given(evidence: Evidence) -> Iterator[str]:

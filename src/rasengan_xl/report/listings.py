@@ -5,6 +5,7 @@ from rasengan_xl.evaluation.records import OnBothBases
 from rasengan_xl.report.data_tables import DataTable, Value
 from rasengan_xl.report.measure_table import list_estimate
 from rasengan_xl.report.settings import list_differences
+from rasengan_xl.runs.engine_words import tell_engine
 
 _ENDS = ("", "_low", "_high", "_pictures", "_seeds")
 
@@ -46,6 +47,7 @@ def _list_runs(comparison: Comparison) -> DataTable:
             *("seconds_per_step_n", "peak_memory_gib", "peak_memory_reserved_gib", "memory_kind"),
             *("training_loss", "training_loss_steps", "skipped_steps", "loader_idle_share"),
             *("joules_per_step", "trainable_parameters", "adapter_bytes", "trace_hash"),
+            "engine",
         ),
         rows=[_list_run(arm, run) for arm in comparison.arms for run in arm.runs],
     )
@@ -55,7 +57,7 @@ def _list_run(arm: ArmResult, run: RunResult) -> tuple[Value, ...]:
     summary = run.summary
     begin = (arm.name, run.seed, run.status, run.reason, run.attempts, run.run)
     if summary is None:
-        return (*begin, None, run.seconds, *(None,) * 15)
+        return (*begin, None, run.seconds, *(None,) * 16)
     speed, idle = summary.seconds_per_step, summary.loader_idle_share
     return (
         *begin,
@@ -67,6 +69,7 @@ def _list_run(arm: ArmResult, run: RunResult) -> tuple[Value, ...]:
         idle.mean if idle else None,
         run.joules_per_step,
         *(summary.trainable_parameters, summary.adapter_bytes, summary.trace_hash),
+        tell_engine(summary.engine) if summary.engine else None,
     )
 
 

@@ -268,6 +268,9 @@ class RunSummary(Record):
     """Mean over the steps after the warm-up; absent where NVML does not tell."""
     trace_hash: str | None
     """Hash over the pictures, timesteps and noise that were seen, in order."""
+    engine: dict[str, str | bool] | None = None
+    """Which of its optimisations were in use, by the words of `engine.*`, nothing left to `auto`;
+    absent of a given adapter."""
 
 
 def standard_error(values: list[float]) -> float:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from rasengan_xl.config.base_precisions import STORAGES
 from rasengan_xl.config.settings import AdapterSettings, RunSettings
+from rasengan_xl.runs.engine_words import tell_engine
 from rasengan_xl.runs.folder import RunFolder, read_if_sound, read_record
 from rasengan_xl.runs.records import (
     DatasetFacts,
@@ -89,6 +90,8 @@ def list_measures(folder: RunFolder) -> Iterator[Row]:
     last = f"mean of the last {summary.training_loss_steps} steps"
     yield "training loss", f"{summary.training_loss:.4f} ({last})"
     yield from _costs(summary)
+    if summary.engine:
+        yield "computed by", tell_engine(summary.engine)
     yield from _device(read_record(Machine, folder.machine_file))
 
 

@@ -39,4 +39,5 @@ def summarise_run(state: TrainingState, folder: RunFolder, device: torch.device)
         seconds=sum(record.seconds for record in records),
         joules_per_step=mean_joules(records),
         trace_hash=state.trace.state,
+        engine=state.adapter.options.facts(),
     )
