@@ -73,3 +73,13 @@ def test_attention_keeps_no_scores():
         torch.nn.functional.scaled_dot_product_attention(query, query, query)
     assert max(recorder.ledger.sizes) == 2 * 4096 * 64 * 2
     assert [each.kind for each in recorder.work.operations] == ["attention"]
+
+
+def test_products_of_integers_count_like_others():
+    left = torch.empty(32, 64, dtype=torch.int8, device="meta")
+    right = torch.empty(64, 16, dtype=torch.int8, device="meta")
+    with Recorder() as recorder:
+        torch._int_mm(left, right)
+    assert [(each.kind, each.flops) for each in recorder.work.operations] == [
+        ("matmul", 2 * 32 * 64 * 16)
+    ]

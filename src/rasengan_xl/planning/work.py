@@ -11,12 +11,15 @@ from torch.utils.flop_counter import flop_registry
 
 OperationKind = Literal["matmul", "convolution", "attention", "memory"]
 
-_MATMULS = frozenset({"mm", "addmm", "bmm", "baddbmm", "_int_mm", "_scaled_mm"})
+_UNCOUNTED_MATMULS = frozenset({"_int_mm", "gemm_4bit"})
+"""Of integers, and bitsandbytes' of 4-bit weights: PyTorch has no formula for them."""
+_MATMULS = frozenset({"mm", "addmm", "bmm", "baddbmm", "_scaled_mm"}) | _UNCOUNTED_MATMULS
 _FREE = frozenset(
     {
         *("view", "_unsafe_view", "reshape", "_reshape_alias", "t", "transpose", "permute"),
         *("expand", "slice", "unsqueeze", "squeeze", "detach", "alias", "split", "chunk"),
         *("select", "as_strided", "split_with_sizes", "unbind", "lift_fresh", "is_same_size"),
+        "promote_types",
     }
 )
 """Views: no kernel is launched for them."""
@@ -76,8 +79,11 @@ def describe(func: Any, name: str, args: Sequence[Any], kwargs: Any, result: Any
     if name in _ALLOCATIONS:
         return Operation("memory", 0, 2 * written)
     read = sum(map(_bytes_of, args))
-    formula = flop_registry.get(func.overloadpacket)
-    flops = int(formula(*args, **kwargs, out_val=result)) if formula else 0
+    if name in _UNCOUNTED_MATMULS:
+        flops = 2 * prod(result.shape) * int(args[0].shape[-1])
+    else:
+        formula = flop_registry.get(func.overloadpacket)
+        flops = int(formula(*args, **kwargs, out_val=result)) if formula else 0
     return Operation(_kind_of(name), flops, read + written)
 
 
