@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.checkpoint import checkpoint
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.training_step.arms import Arm
@@ -49,6 +50,12 @@ def count_step(arm: Arm, build: Callable[[Arm, Compute], Trainer]) -> Counts:
     Attention is taken to be one kernel each way; the casts of autocast are counted.
     """
     trainer = build(arm, Compute(torch.device("meta"), DTYPES[arm.precision]))
+    if arm.trainer == "diffusers" and arm.checkpointing:
+        # What is computed again is cast again, too, whatever the forward pass has cast.
+        again = partial(
+            checkpoint, use_reentrant=False, context_fn=lambda: (nullcontext(), autocast_of(arm))
+        )
+        trainer.unet.enable_gradient_checkpointing(again)
     forward, backward = Watch(), Watch()
     with flash_attention(), autocast_of(arm), own_kernels() as ours:
         with forward:
