@@ -2,10 +2,11 @@
 
     python benchmarks/full_size_drawing.py --precision bf16 fp16 --size 1024
 
-One pass of the UNet over a picture with guidance (two latents), by the base, by PEFT's layers, by
-our change beside each layer, and by our changed weights; over a base in 16 bits and in NF4.  Each
-is compared with the same adapter in float32 as well, so that a figure of speed has its error
-beside it.  One JSON object a line goes to standard output; on a CPU, give --small.
+One pass of the UNet over a picture with guidance (two latents), and whole pictures of 30 such
+passes with the sampler between them, by the base, by PEFT's layers, by our change beside each
+layer, and by our changed weights; over a base in 16 bits and in fewer.  Each is compared with the
+same adapter in float32 as well, so that a figure of speed has its error beside it.  Decoding is
+not timed.  One JSON object a line goes to standard output; on a CPU, give --small.
 """
 
 import argparse
@@ -18,18 +19,20 @@ from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import Any, cast
 
 import torch
 from diffusers import UNet2DConditionModel
-from peft.utils.integrations import dequantize_module_weight
 from torch import Tensor, nn
 
 from rasengan_xl.adapters.applying import applied
 from rasengan_xl.adapters.attach import attach_adapter
 from rasengan_xl.adapters.changes import Decomposed, LowRank
 from rasengan_xl.adapters.contents import AdapterContents
+from rasengan_xl.config.base_precisions import STORAGES, BasePrecision
 from rasengan_xl.config.settings import AdapterSettings
+from rasengan_xl.engine.options import EngineOptions
+from rasengan_xl.engine.weights import is_plain, read_weight
 from rasengan_xl.mini import architecture
 from rasengan_xl.runs.provenance import name_device
 from rasengan_xl.sdxl.compute import Compute
@@ -40,6 +43,7 @@ from rasengan_xl.sdxl.quantization import quantize
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 RELATIVE_CHANGE = 0.03
 """Of a layer's weight by the random adapter, about what a few thousand steps do."""
+GUIDANCE = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +58,12 @@ class Figure:
     milliseconds_median: float
     milliseconds_quartiles: tuple[float, float]
     n: int
+    seconds_per_picture: float | None
+    """Median of whole pictures, with guidance."""
+    steps: int
+    """Of a picture."""
+    pictures: int
+    """That were drawn for the median."""
     peak_memory_gib: float | None
     error: float
     """Of the output, relative to the adapter over the same base in float32."""
@@ -65,9 +75,11 @@ def main() -> None:
     """Measure what the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--precision", nargs="+", default=["bf16"], choices=DTYPES)
-    parser.add_argument("--base", nargs="+", default=["full", "nf4"])
+    parser.add_argument("--base", nargs="+", default=["full", "nf4"], choices=STORAGES)
     parser.add_argument("--size", type=int, default=1024)
-    parser.add_argument("--repeats", type=int, default=20)
+    parser.add_argument("--repeats", type=int, default=20, help="passes that are timed")
+    parser.add_argument("--steps", type=int, default=30, help="of a picture")
+    parser.add_argument("--pictures", type=int, default=3, help="that are timed")
     parser.add_argument("--small", action="store_true", help="mini SDXL's UNet")
     arguments = parser.parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -84,14 +96,16 @@ def measure(device: torch.device, precision: str, base: str, arguments: Any) -> 
     for kind in ("base", "lora", "dora"):
         reference, effect = (None, 0.0) if kind == "base" else refer(kind, base, dtype, given)
         for how in ("base",) if kind == "base" else ("peft", "beside", "fused"):
-            if (how, base) == ("fused", "nf4"):
-                continue  # weights in 4 bits are not changed
+            if how == "fused" and base != "full":
+                continue  # weights in fewer bits are not changed
             unet = build(device, dtype, base)
             with put_on(unet, kind, how), torch.no_grad():
                 if device.type == "cuda":
                     torch.cuda.reset_peak_memory_stats()
                 output = run(unet, given, dtype)
                 times = time_passes(partial(run, unet, given, dtype), device, arguments.repeats)
+                draw = partial(draw_picture, unet, given, dtype, arguments.steps)
+                whole = time_passes(draw, device, arguments.pictures) if arguments.pictures else []
             quarters = statistics.quantiles(times, n=4)
             yield Figure(
                 device=name_device(device),
@@ -102,6 +116,9 @@ def measure(device: torch.device, precision: str, base: str, arguments: Any) -> 
                 milliseconds_median=round(statistics.median(times), 3),
                 milliseconds_quartiles=(round(quarters[0], 3), round(quarters[2], 3)),
                 n=len(times),
+                seconds_per_picture=round(statistics.median(whole) / 1000, 4) if whole else None,
+                steps=arguments.steps,
+                pictures=len(whole),
                 peak_memory_gib=peak_gib(device),
                 error=0.0 if reference is None else distance(output, reference),
                 effect=effect,
@@ -118,8 +135,7 @@ def build(device: torch.device, dtype: torch.dtype, base: str) -> UNet2DConditio
         unet = build_full_size_unet() if device.type == "cuda" else architecture.build_unet()
     # Stored in 16 bits, as published weights are: float32 then is the same base, computed better.
     unet = unet.to(dtype).requires_grad_(requires_grad=False).eval()
-    if base == "nf4":
-        quantize(unet, Compute(device, dtype), "nf4")
+    quantize(unet, Compute(device, dtype), cast("BasePrecision", base))
     return unet
 
 
@@ -129,7 +145,7 @@ def refer(
     """Compute the output that is meant: the same base weights and adapter, in float32."""
     device = given["sample"].device
     unet = build(device, dtype, base)
-    if base == "nf4":
+    if base != "full":
         unet = dequantized(unet, device, dtype)
     unet = unet.float()
     plain = run(unet, given, torch.float32)
@@ -139,12 +155,11 @@ def refer(
 
 
 def dequantized(unet: Any, device: torch.device, dtype: torch.dtype) -> UNet2DConditionModel:
-    """Build a UNet in 16 bits whose weights are those of one in NF4."""
+    """Build a UNet in 16 bits whose weights are those of one in fewer."""
     whole = build(device, dtype, "full")
-    for name, module in layer_modules({"unet": unet}).items():
-        if isinstance(module, nn.Linear):
-            weight = dequantize_module_weight(module)
-            whole.get_submodule(name.removeprefix("unet.")).weight.data = weight.to(dtype)
+    for name, module in unet.named_modules():
+        if isinstance(module, nn.Linear | nn.Conv2d) and not is_plain(module):
+            whole.get_submodule(name).weight.data = read_weight(module).to(dtype)
     return whole
 
 
@@ -177,7 +192,8 @@ def put_on(unet: UNet2DConditionModel, kind: str, how: str) -> Iterator[None]:
         return
     contents = random_adapter(unet, kind)
     if how == "peft":
-        attach_adapter(unet, AdapterSettings(rank=16, alpha=16, decompose=kind == "dora"), seed=0)
+        settings = AdapterSettings(rank=16, alpha=16, decompose=kind == "dora")
+        attach_adapter(unet, settings, 0, EngineOptions(implementation="peft"))
         fill(unet, contents)
         yield
         return
@@ -213,20 +229,36 @@ def draw_inputs(device: torch.device, batch: int, side: int) -> dict[str, Tensor
 
 
 @torch.no_grad()
-def run(unet: Any, given: dict[str, Tensor], dtype: torch.dtype) -> Tensor:
+def run(
+    unet: Any, given: dict[str, Tensor], dtype: torch.dtype, timestep: Tensor | None = None
+) -> Tensor:
     """Take one pass."""
     device = given["sample"].device.type
     mixed = nullcontext() if dtype is torch.float32 else torch.autocast(device, dtype)
     with mixed:
         return unet(
             given["sample"].to(dtype),
-            torch.tensor(500, device=given["sample"].device),
+            torch.tensor(500, device=given["sample"].device) if timestep is None else timestep,
             given["states"].to(dtype),
             added_cond_kwargs={
                 "text_embeds": given["pooled"].to(dtype),
                 "time_ids": given["sizes"],
             },
         ).sample
+
+
+@torch.no_grad()
+def draw_picture(unet: Any, given: dict[str, Tensor], dtype: torch.dtype, steps: int) -> Tensor:
+    """Draw a picture's latents by Euler's method, with guidance, from new noise."""
+    scheduler = architecture.build_scheduler()
+    scheduler.set_timesteps(steps, device=given["sample"].device)
+    latents = torch.randn_like(given["sample"][:1]) * scheduler.init_noise_sigma
+    for timestep in scheduler.timesteps:
+        seen = scheduler.scale_model_input(latents, timestep).expand(2, -1, -1, -1)
+        plain, guided = run(unet, {**given, "sample": seen}, dtype, timestep).float().chunk(2)
+        predicted = plain + GUIDANCE * (guided - plain)
+        latents = scheduler.step(predicted, timestep, latents).prev_sample
+    return latents
 
 
 def time_passes(work: Callable[[], Tensor], device: torch.device, repeats: int) -> list[float]:

@@ -35,14 +35,7 @@ def build_pipeline(device: str) -> StableDiffusionXLPipeline:
     with torch.device(device):
         parts: dict[str, Any] = {
             "unet": build_full_size_unet(),
-            "vae": AutoencoderKL(
-                block_out_channels=(128, 256, 512, 512),
-                down_block_types=("DownEncoderBlock2D",) * 4,
-                up_block_types=("UpDecoderBlock2D",) * 4,
-                layers_per_block=2,
-                sample_size=1024,
-                scaling_factor=0.13025,
-            ),
+            "vae": build_vae(),
             "text_encoder": CLIPTextModel(text_config(vocabulary, 768, 12, 12, "quick_gelu")),
             "text_encoder_2": CLIPTextModelWithProjection(
                 text_config(vocabulary, 1280, 32, 20, "gelu")
@@ -55,6 +48,19 @@ def build_pipeline(device: str) -> StableDiffusionXLPipeline:
         tokenizer_2=tokenizers[1],
         scheduler=architecture.build_scheduler(),
         add_watermarker=False,
+    )
+
+
+def build_vae() -> AutoencoderKL:
+    """Build SDXL's autoencoder with random weights."""
+    kind: Any = AutoencoderKL  # its own types admit tuples of one element only
+    return kind(
+        block_out_channels=(128, 256, 512, 512),
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        layers_per_block=2,
+        sample_size=1024,
+        scaling_factor=0.13025,
     )
 
 

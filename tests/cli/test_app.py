@@ -40,6 +40,7 @@ VERBS = [
     "share",
     "report",
     "prepare",
+    "plan",
     "recipes",
 ]
 

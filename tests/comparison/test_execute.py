@@ -104,13 +104,13 @@ def test_every_arm_is_trained_with_every_seed_and_measured_over_both(comparison,
 
 def test_an_adapter_trained_on_nf4_is_judged_on_both_bases(folder, finished_both):
     effect = read(folder).quantization
-    assert effect.base_nf4.value != effect.base_full.value
-    assert effect.base_difference.value == pytest.approx(
-        effect.base_full.value - effect.base_nf4.value
-    )
+    (base,) = effect.bases
+    assert base.base_precision == "nf4"
+    assert base.on_quantized.value != base.on_full.value
+    assert base.difference.value == pytest.approx(base.on_full.value - base.on_quantized.value)
     assert set(effect.arms) == {"nf4"}
     nf4 = effect.arms["nf4"]
-    assert nf4.on_full.value != nf4.on_nf4.value
+    assert nf4.on_full.value != nf4.on_quantized.value
     loss = next(m for m in read(folder).measures if m.key == "held_out_loss")
     assert loss.arms["nf4"].value == nf4.on_full.value, "arms are compared on the base people use"
 

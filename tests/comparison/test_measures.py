@@ -42,7 +42,7 @@ def build_subject(arm: str, seed: int | None, draw: int) -> Subject:
     return Subject(
         arm=arm,
         seed=seed,
-        quantized=False,
+        base_precision="full",
         pictures_per_step=4,
         facts=None,
         machine=None,

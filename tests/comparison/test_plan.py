@@ -1,6 +1,6 @@
-from rasengan_xl.comparison.costs import KnownCost, recall_cost, remember_cost
 from rasengan_xl.comparison.execute import run_comparison
 from rasengan_xl.comparison.plan import plan_runs
+from rasengan_xl.planning.known_costs import KnownCost, recall_cost, remember_cost
 
 
 def test_runs_of_one_seed_come_together_so_that_all_arms_grow_alike(comparison, folder):

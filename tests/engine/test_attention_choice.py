@@ -78,6 +78,26 @@ def test_a_shape_is_measured_once_a_machine(measured: list[AttentionShape]):
     assert measured == [ON_GPU]
 
 
+def test_what_surrounds_the_caller_has_no_part_in_the_measurement(
+    measured: list[AttentionShape], monkeypatch: pytest.MonkeyPatch
+):
+    def measure(shape: AttentionShape) -> str:
+        inputs = attention_choice._draw_inputs(SHAPE)
+        assert attention_choice._compute(inputs, is_differentiated=True)[0].dtype is torch.float32
+        return "efficient"
+
+    kept: list[torch.Tensor] = []
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "a fourth GPU")
+    monkeypatch.setattr(attention_choice, "measure_fastest", measure)
+    with (
+        torch.autograd.graph.saved_tensors_hooks(kept.append, lambda kept: kept),
+        torch.autocast("cpu", torch.bfloat16),
+        torch.no_grad(),
+    ):
+        assert recall_or_measure(ON_GPU) == "efficient"
+    assert not kept
+
+
 def test_no_kernel_is_remembered_as_none(
     measured: list[AttentionShape], monkeypatch: pytest.MonkeyPatch
 ):
@@ -87,6 +107,20 @@ def test_no_kernel_is_remembered_as_none(
     attention_choice._recall_or_measure.cache_clear()
     monkeypatch.setattr(attention_choice, "measure_fastest", lambda shape: "flash")
     assert recall_or_measure(ON_GPU) is None
+
+
+def test_a_shape_that_leaves_no_memory_to_measure_is_tried_again_by_the_next_process(
+    measured: list[AttentionShape], monkeypatch: pytest.MonkeyPatch
+):
+    def run_out(shape: AttentionShape) -> str:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "a fifth GPU")
+    with monkeypatch.context() as patch:
+        patch.setattr(attention_choice, "measure_fastest", run_out)
+        assert recall_or_measure(ON_GPU) is None
+    attention_choice._recall_or_measure.cache_clear()
+    assert recall_or_measure(ON_GPU) == "flash"
 
 
 def test_nothing_is_measured_while_a_graph_is_recorded(

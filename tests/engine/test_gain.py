@@ -15,7 +15,7 @@ def test_products_of_rows_that_lie_apart_are_rounded_once(dtype):
     generator = torch.Generator().manual_seed(0)
     wider = torch.randn(9, 40, generator=generator).to(dtype)
     before, gain = wider.clone(), near_one(24, generator)
-    apply_gain_(wider[:, 8:32], gain)
+    apply_gain_(wider[:, 8:32], gain, None)
     assert torch.equal(wider[:, 8:32], (before[:, 8:32].double() * gain).to(dtype))
     assert torch.equal(wider[:, :8], before[:, :8])
     assert torch.equal(wider[:, 32:], before[:, 32:])
@@ -24,7 +24,7 @@ def test_products_of_rows_that_lie_apart_are_rounded_once(dtype):
 def test_a_gain_of_one_changes_nothing():
     product = torch.randn(9, 24).bfloat16()
     before = product.clone()
-    apply_gain_(product, torch.ones(24))
+    apply_gain_(product, torch.ones(24), None)
     assert torch.equal(product, before)
 
 
@@ -55,7 +55,7 @@ def test_the_gradient_of_a_gain_is_summed_in_float32():
 def test_without_values_it_has_the_shapes():
     product = torch.empty(9, 24, dtype=torch.bfloat16, device="meta")
     gain = torch.empty(24, device="meta")
-    apply_gain_(product, gain)
+    apply_gain_(product, gain, None)
     of_product, of_gain = gain_backward(product, product, gain)
     assert (of_product.shape, of_product.dtype) == ((9, 24), torch.bfloat16)
     assert (of_gain.shape, of_gain.dtype) == ((24,), torch.float32)

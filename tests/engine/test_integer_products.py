@@ -3,7 +3,8 @@ import torch
 from torch import nn
 
 from rasengan_xl.engine.frozen_linear import base_input_gradient, base_product, frozen_linear
-from rasengan_xl.engine.integer_products import can_multiply_integers, round_rows
+from rasengan_xl.engine.integer_choice import are_integers_faster
+from rasengan_xl.engine.integer_products import integer_product, join_integers, round_rows
 from rasengan_xl.sdxl.int8_layers import Int8Linear
 
 CPU = torch.device("cpu")
@@ -54,11 +55,21 @@ def test_gradients_flow_through_integers(layer):
 
 def test_what_is_no_work_is_done_in_full(layer):
     few = torch.randn(4, 256)
-    assert not can_multiply_integers(few, layer)
     assert torch.equal(base_product(few, layer, as_integers=True), base_product(few, layer))
-    odd = Int8Linear(nn.Linear(20, 12), CPU)
-    assert not can_multiply_integers(torch.randn(64, 20), odd)
-    assert not can_multiply_integers(torch.randn(64, 256), nn.Linear(256, 320))
+    assert join_integers([Int8Linear(nn.Linear(20, 12), CPU)]) is None
+    assert join_integers([layer, nn.Linear(256, 320)]) is None
+
+
+def test_joined_layers_share_memory_and_a_rounding_of_their_input():
+    torch.manual_seed(0)
+    layers = [Int8Linear(nn.Linear(64, width), CPU) for width in (32, 48)]
+    given = torch.randn(40, 64)
+    apart = [base_product(given, layer, as_integers=True) for layer in layers]
+    integers, bias = join_integers(layers), torch.cat([layer.bias for layer in layers])
+    assert integers is not None
+    assert layers[1].weight.data_ptr() == integers.weight[32:].data_ptr()
+    assert layers[1].scale.data_ptr() == integers.scale[32:].data_ptr()
+    torch.testing.assert_close(integer_product(given, integers, bias), torch.cat(apart, 1))
 
 
 def test_on_the_meta_device_shapes_come_out():
@@ -68,3 +79,7 @@ def test_on_the_meta_device_shapes_come_out():
     found = base_product(given, layer, as_integers=True)
     assert (found.shape, found.dtype) == ((2, 40, 320), torch.bfloat16)
     assert base_input_gradient(found, layer, as_integers=True).shape == given.shape
+
+
+def test_only_a_gpu_is_ever_faster_with_integers():
+    assert not are_integers_faster(4096, CPU, torch.bfloat16)

@@ -91,6 +91,32 @@ def test_a_dropout_drops_the_same_when_the_block_is_computed_again():
     assert torch.equal(gradient(recompute=True), gradient(recompute=False))
 
 
+def test_the_generator_is_asked_for_its_state_only_where_something_may_draw(monkeypatch):
+    class Wrapped(nn.Module):
+        def __init__(self, inner, *, draws: bool):
+            super().__init__()
+            self.inner, self.draws_by_chance = inner, draws
+
+        def forward(self, given):
+            return self.inner(given)
+
+    def asked(block: LeanResnetBlock) -> bool:
+        states = []
+        monkeypatch.setattr(torch, "get_rng_state", lambda: states.append(1) or torch.ones(1))
+        block(draw(2, 8, 6, 5).requires_grad_(), draw(2, 10))
+        return bool(states)
+
+    def block(draws: bool | None = None, **shape) -> LeanResnetBlock:
+        made = LeanResnetBlock(make_block(**shape), recompute=True).train()
+        if draws is not None:
+            made.time_emb_proj = Wrapped(made.time_emb_proj, draws=draws)
+        return made
+
+    assert [asked(block()), asked(block(draws=False))] == [False, False]
+    assert [asked(block(dropout=0.5)), asked(block(draws=True))] == [True, True]
+    assert not asked(block(draws=True).eval())
+
+
 def test_parameters_have_their_names_in_their_order():
     assert list(LeanResnetBlock(make_block()).state_dict()) == list(make_block().state_dict())
 

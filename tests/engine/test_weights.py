@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from rasengan_xl.engine.frozen_linear import frozen_linear
+from rasengan_xl.engine.frozen_linear import FrozenLinear, frozen_linear, replace_linears
 from rasengan_xl.engine.weights import (
     is_plain,
     read_briefly,
@@ -15,6 +15,7 @@ from rasengan_xl.engine.weights import (
 from rasengan_xl.sdxl.compute import Compute
 from rasengan_xl.sdxl.int8_layers import Int8Conv2d, Int8Linear
 from rasengan_xl.sdxl.nf4_layers import store_in_nf4
+from rasengan_xl.sdxl.stores import store_of
 
 CPU, META = torch.device("cpu"), torch.device("meta")
 STORES = ("plain", "nf4", "int8")
@@ -47,7 +48,7 @@ def test_a_weight_is_read_in_its_compute_precision_wherever_it_is_wanted(store, 
     assert (weight - plain.weight).norm() / plain.weight.norm() < 0.15
     if store == "plain":
         assert is_plain(layer)
-        assert weight is layer.weight
+        assert weight.data_ptr() == layer.weight.data_ptr()
         return
     assert not is_plain(layer)
     rows = torch.empty(3 * 64, 128, dtype=dtype)
@@ -107,3 +108,20 @@ def test_an_input_in_float32_comes_out_in_the_compute_precision(store):
     output.sum().backward()
     assert given.grad is not None
     assert given.grad.dtype == torch.float32
+
+
+@pytest.mark.parametrize("store", ["nf4", "int8"])
+def test_layers_in_fewer_bits_are_replaced_under_their_names(store):
+    _, layer = make(store, torch.bfloat16)
+    model = nn.Sequential(layer, nn.Linear(64, 64, dtype=torch.bfloat16))
+    names, plain = list(model.state_dict()), model[1]
+    replace_linears(model)
+    assert isinstance(model[0], FrozenLinear)
+    assert model[1] is plain
+    assert [n for n, _ in model.named_parameters()] == ["0.weight", "0.bias", "1.weight", "1.bias"]
+    assert set(dict(model.named_buffers())) <= set(names)
+    assert store_of(model[0]) == store
+    assert model[0].weight is layer.weight
+    given = torch.randn(3, 128)
+    assert torch.equal(model[0](given), frozen_linear(given, layer))
+    assert model[0](given).dtype == torch.bfloat16, "bitsandbytes' own would give float32"

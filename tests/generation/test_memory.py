@@ -13,9 +13,9 @@ from rasengan_xl.errors import DeviceError
 from rasengan_xl.generation import memory
 from rasengan_xl.generation.drawing import draw_pictures
 from rasengan_xl.generation.memory import RUNGS, MemorySavings, choose_savings, offloaded
-from rasengan_xl.generation.memory_needs import ModelSize, measure_model, needs_of
 from rasengan_xl.generation.pipeline import load_pipeline
 from rasengan_xl.generation.requests import Drawing, Request
+from rasengan_xl.planning.drawing_needs import ModelSize, measure_model, needs_of
 from rasengan_xl.sdxl.compute import Compute, choose_compute
 from rasengan_xl.sdxl.layers import list_layers
 from rasengan_xl.sdxl.model_folder import find_model

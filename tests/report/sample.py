@@ -22,9 +22,9 @@ from rasengan_xl.comparison.result import (
     SweepTrial,
 )
 from rasengan_xl.evaluation.records import (
-    AdapterOnBothBases,
     Estimate,
     Measure,
+    OnBothBases,
     QuantizationEffect,
     StratumLoss,
     Verdict,
@@ -285,12 +285,18 @@ def build_strata(arms: tuple[str, ...] = ARMS) -> list[StratumLoss]:
 
 def build_quantization(arms: tuple[str, ...] = ARMS) -> QuantizationEffect:
     return QuantizationEffect(
-        base_full=estimate(0.1312, seeds=1),
-        base_nf4=estimate(0.1331, seeds=1),
-        base_difference=estimate(-0.0019, 0.0006, seeds=1),
+        bases=[
+            OnBothBases(
+                base_precision="nf4",
+                on_quantized=estimate(0.1331, seeds=1),
+                on_full=estimate(0.1312, seeds=1),
+                difference=estimate(-0.0019, 0.0006, seeds=1),
+            )
+        ],
         arms={
-            arm: AdapterOnBothBases(
-                on_nf4=estimate(_LOSS[arm]),
+            arm: OnBothBases(
+                base_precision="nf4",
+                on_quantized=estimate(_LOSS[arm]),
                 on_full=estimate(_LOSS[arm] + 0.0011),
                 difference=estimate(0.0011, 0.0004),
             )

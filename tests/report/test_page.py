@@ -234,14 +234,14 @@ def test_the_table_of_both_bases_and_its_file_go_one_way(rich_page, rich_folder,
         assert row.difference == write_difference(value, reach=0.0005)
         assert row.difference in rich_page
     for name, value in rows.items():
-        nf4, full = csv_losses(rich_folder, name)
-        assert value == pytest.approx(full - nf4)
+        quantized, full = csv_losses(rich_folder, name)
+        assert value == pytest.approx(full - quantized)
 
 
 def csv_losses(folder, arm):
     with (folder / "tables/quantization.csv").open(newline="") as text:
         (row,) = [row for row in csv.DictReader(text) if row["arm"] == arm]
-    return float(row["on_nf4"]), float(row["on_full"])
+    return float(row["on_quantized"]), float(row["on_full"])
 
 
 def test_tables_of_an_earlier_page_that_hold_nothing_now_are_removed(folder):

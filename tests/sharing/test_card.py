@@ -69,22 +69,28 @@ def test_the_hub_learns_base_dataset_licence_and_trigger(on_the_hub: RunFolder, 
 
 
 @pytest.mark.parametrize(
-    ("adapter", "name", "tags"),
+    ("adapter", "name", "tags", "base"),
     [
-        ({}, "LoRA", {"lora"}),
-        ({"decompose": True}, "DoRA", {"lora", "dora"}),
-        ({"base_precision": "nf4"}, "QLoRA", {"lora", "qlora"}),
-        ({"decompose": True, "base_precision": "nf4"}, "QDoRA", {"lora", "qdora"}),
+        ({}, "LoRA", {"lora"}, ""),
+        ({"decompose": True}, "DoRA", {"lora", "dora"}, ""),
+        ({"base_precision": "nf4"}, "QLoRA", {"lora", "qlora"}, " in 4-bit NF4"),
+        (
+            {"decompose": True, "base_precision": "nf4-small"},
+            "QDoRA",
+            {"lora", "qdora"},
+            " in 4-bit NF4, its convolutions 8-bit int8",
+        ),
+        ({"base_precision": "int8"}, "LoRA", {"lora"}, " in 8-bit int8"),
     ],
 )
 def test_the_method_follows_from_the_settings(
-    run: RunFolder, change_settings, adapter: dict, name: str, tags: set
+    run: RunFolder, change_settings, adapter: dict, name: str, tags: set, base: str
 ):
     change_settings(run, adapter=adapter)
     front, page = read_card(run)
     assert show(page).startswith(f"my-style {name} for")
-    assert ("loads it unquantized" in show(page)) == name.startswith("Q")
-    assert ("held-out loss, base in NF4 0.2000" in show(page)) == name.startswith("Q")
+    assert ("loads it unquantized" in show(page)) == bool(base)
+    assert f"held-out loss, base{base} 0.2000" in show(page)
     assert set(front["tags"]) & {"lora", "dora", "qlora", "qdora"} == tags
 
 

@@ -9,14 +9,15 @@ from rasengan_xl.engine.options import EngineOptions
 from rasengan_xl.errors import DivergedError
 from rasengan_xl.ranks import ALONE
 from rasengan_xl.training.divergence import DivergedStepError
-from rasengan_xl.training.loop import add_up_gradients, train_steps
+from rasengan_xl.training.loop import choose_computer, train_steps
 
 from ..conftest import METHODS
 
 
 def gradients_of_first_step(state, task):
     state.adapter.unet.train()
-    losses = add_up_gradients(state, task, task.stream.part(1, ALONE))
+    computer = choose_computer(state, task)
+    losses = torch.cat([computer.add_gradient(b) for b in task.stream.part(1, ALONE).batches])
     return losses.mean().item(), {n: g.clone() for n, g in state.adapter.gradients().items()}
 
 

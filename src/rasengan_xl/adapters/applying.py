@@ -115,7 +115,7 @@ def applied(
         contents: The adapters.
         strengths: One for each.
         fuse: Change the weights themselves, which costs nothing while drawing, but rounds to
-            their precision.  Layers in 4 bits are never fused.
+            their precision.  Layers stored in fewer bits are never fused.
 
     Raises:
         AdapterError: An adapter changes a layer that is not there, or one of another shape.

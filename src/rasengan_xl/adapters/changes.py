@@ -6,12 +6,15 @@ float64, on the device of the weight.
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, cast
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
+
+from rasengan_xl.config.base_precisions import Store
+from rasengan_xl.sdxl.stores import round_as, store_of
 
 Weight = Float[Tensor, "out in *kernel"]
 """Of a linear layer, or of a convolution."""
@@ -155,6 +158,9 @@ class Decomposed:
     norm_of: Literal["changed", "base"] = "changed"
     epsilon: float = 0.0
     """Added to the norm."""
+    stored: Store = "compute"
+    """How the weight was stored, of which the norm was taken: m over the norm, which was trained,
+    stays the same on a weight that is stored otherwise."""
 
     @property
     def rank(self) -> int | None:
@@ -167,8 +173,14 @@ class Decomposed:
         return self.direction.scale
 
     def gain(self, weight: Weight) -> Float[Tensor, "..."]:
-        """Return m over the norm, in a shape that multiplies the weight."""
+        """Return m over the norm, in a shape that multiplies the weight.
+
+        Args:
+            weight: Of the base as it lies on the disk; `on_layer` is for one that was rounded.
+        """
         weight = _in_full(weight)
+        if self.stored != "compute":
+            weight = round_as(self.stored, weight).to(weight.dtype)
         if self.norm_of == "changed":
             weight = weight + self.direction.difference(weight.shape, weight.device)
         kept = 0 if self.axis == "output" else 1
@@ -179,6 +191,13 @@ class Decomposed:
 
 
 Change = Difference | Decomposed
+
+
+def on_layer(change: Change, layer: nn.Module) -> Change:
+    """Return a change for the weight that a layer has, once rounded like the one it was made on."""
+    if isinstance(change, Decomposed) and change.stored == store_of(layer):
+        return replace(change, stored="compute")
+    return change
 
 
 def changed_weight(change: Change, weight: Weight) -> Weight:

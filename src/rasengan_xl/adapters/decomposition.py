@@ -4,11 +4,14 @@ import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from math import isfinite
-from typing import Any, Literal, cast
+from typing import Any, Literal, cast, get_args
+
+from rasengan_xl.config.base_precisions import Store
 
 DECOMPOSITIONS_KEY = "rasengan.decompositions"
 """The header's entry.  A file without it means what the trainers mean by the names it uses."""
 _AXES, _NORMS = ("output", "input"), ("changed", "base")
+_STORES: tuple[Store, ...] = get_args(Store)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,6 +21,7 @@ class Decomposition:
     axis: Literal["output", "input"] = "output"
     norm_of: Literal["changed", "base"] = "changed"
     epsilon: float = 0.0
+    stored: Store = "compute"
 
 
 PEFT_DORA = Decomposition()
@@ -44,10 +48,13 @@ def parse_decompositions(text: str) -> tuple[Decomposition, ...]:
 
 def _parse(entry: dict[str, Any]) -> Decomposition:
     axis, norm_of, epsilon = entry["axis"], entry["norm_of"], float(entry["epsilon"])
-    if axis not in _AXES or norm_of not in _NORMS or not (isfinite(epsilon) and epsilon >= 0):
+    stored = entry["stored"]
+    is_known = axis in _AXES and norm_of in _NORMS and stored in _STORES
+    if not (is_known and isfinite(epsilon) and epsilon >= 0):
         raise ValueError(f"unknown: {entry}")
     return Decomposition(
         axis=cast("Literal['output', 'input']", axis),
         norm_of=cast("Literal['changed', 'base']", norm_of),
         epsilon=epsilon,
+        stored=cast("Store", stored),
     )

@@ -1,16 +1,23 @@
 """Save an adapter so that plain diffusers loads it at its full strength."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
 from peft import LoraConfig
 
 from rasengan_xl.adapters.adapter import Adapter
+from rasengan_xl.adapters.decomposition import (
+    DECOMPOSITIONS_KEY,
+    PEFT_DORA,
+    write_decompositions,
+)
 from rasengan_xl.adapters.peft_adapter import lora_config
 from rasengan_xl.adapters.reading.layer_keys import refuse_other_files
 from rasengan_xl.adapters.reading.peft_metadata import METADATA_KEY
 from rasengan_xl.adapters.reading.raw import open_adapter
+from rasengan_xl.config.base_precisions import STORAGES
 from rasengan_xl.errors import AdapterError
 from rasengan_xl.runs.folder import ADAPTER_FILE
 from rasengan_xl.tensor_file import read_header, write_tensors
@@ -24,7 +31,8 @@ def save_adapter(adapter: Adapter, file: Path, *, zero_terminal_snr: bool = Fals
     """Write the adapter, whole or not at all.
 
     Keys are PEFT's own (`unet.<layer>.lora_A.weight`); the header carries rank, alpha and
-    DoRA, without which diffusers would take alpha to be the rank.
+    DoRA, without which diffusers would take alpha to be the rank; and how the base was stored
+    whose norms DoRA's magnitudes are of.
 
     Args:
         adapter: On its base.
@@ -33,8 +41,11 @@ def save_adapter(adapter: Adapter, file: Path, *, zero_terminal_snr: bool = Fals
             not: it must be drawn with so.
     """
     tensors = {f"unet.{file_key(name)}": p for name, p in adapter.parameters.items()}
-    config = lora_config(adapter.settings)
-    write_tensors(file, tensors, describe_adapter(config, zero_terminal_snr=zero_terminal_snr))
+    header = describe_adapter(lora_config(adapter.settings), zero_terminal_snr=zero_terminal_snr)
+    store = STORAGES[adapter.settings.base_precision].linears
+    if adapter.settings.decompose and store != "compute":
+        header[DECOMPOSITIONS_KEY] = write_decompositions([replace(PEFT_DORA, stored=store)])
+    write_tensors(file, tensors, header)
 
 
 def describe_adapter(config: LoraConfig, *, zero_terminal_snr: bool = False) -> dict[str, str]:

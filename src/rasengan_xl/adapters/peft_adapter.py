@@ -16,7 +16,9 @@ from rasengan_xl.adapters.fresh import fresh_down
 from rasengan_xl.config.settings import AdapterSettings
 from rasengan_xl.engine.options import EngineOptions
 from rasengan_xl.engine.weights import read_weight
+from rasengan_xl.errors import AdapterError
 from rasengan_xl.sdxl.compute import Compute
+from rasengan_xl.sdxl.int8_layers import is_int8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +70,16 @@ def attach_peft(
     layers: Mapping[str, Adapted],
     options: EngineOptions,
 ) -> PeftAdapter:
-    """Put PEFT's layers around those of a frozen UNet."""
+    """Put PEFT's layers around those of a frozen UNet.
+
+    Raises:
+        AdapterError: PEFT cannot compute DoRA on layers that are stored so.
+    """
+    if settings.decompose and any(is_int8(layer.base) for layer in layers.values()):
+        raise AdapterError(
+            'adapter.base_precision = "int8": PEFT\'s DoRA takes int8 for the weights themselves; '
+            'leave engine.implementation at "auto", or store the base otherwise'
+        )
     if options.memory == "recompute-all":
         unet.enable_gradient_checkpointing()
     with torch.random.fork_rng():

@@ -13,6 +13,7 @@ from rasengan_xl.adapters.changes import (
     Decomposed,
     LowRank,
     Weight,
+    on_layer,
     weight_change,
 )
 from rasengan_xl.adapters.contents import AdapterContents
@@ -77,7 +78,8 @@ def _refuse_other_layers(adapter: Adapter, contents: AdapterContents) -> None:
 def _begin_layer(
     adapter: Adapter, name: str, change: Change, settings: AdapterSettings, chance: Generator
 ) -> _Begun:
-    weight = read_weight(adapter.layers[name].base).float()
+    base = adapter.layers[name].base
+    weight, change = read_weight(base).float(), on_layer(change, base)
     rank = settings.rank_of(name)
     factors, begun = factors_of(change, decompose=settings.decompose), _Begun()
     if factors is None or factors.rank != rank:
@@ -124,7 +126,8 @@ def _magnitude_of(change: Change | None, factors: LowRank, weight: Weight) -> Te
 
 
 def _is_as_trained(change: Decomposed) -> bool:
-    return change.norm_of == "changed" and change.epsilon == 0
+    is_ours = change.norm_of == "changed" and change.stored == "compute"
+    return is_ours and change.epsilon == 0
 
 
 def _set(adapter: Adapter, name: str, value: Tensor) -> None:

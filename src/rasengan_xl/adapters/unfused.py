@@ -4,18 +4,18 @@ from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import torch
-from peft.utils.integrations import dequantize_module_weight
 from torch import Tensor, nn
 from torch.nn import functional
 
-from rasengan_xl.adapters.changes import Change, Decomposed, LowRank, weight_change
+from rasengan_xl.adapters.changes import Change, Decomposed, LowRank, on_layer, weight_change
+from rasengan_xl.engine.weights import read_weight
 
 Addition = Callable[[Tensor, Tensor], Tensor]
 """From a layer's input and output to what is added to its output."""
 
 
 class UnfusedChange:
-    """A layer whose output is changed after it: for weights in 4 bits, and to round nothing."""
+    """A layer whose output is changed after it: for weights in few bits, and to round nothing."""
 
     def __init__(self, layer: nn.Linear | nn.Conv2d) -> None:
         self._layer = layer
@@ -24,7 +24,10 @@ class UnfusedChange:
 
     def set(self, changes: Sequence[tuple[Change, float]]) -> None:
         """Work out what is added: everything that does not depend on the input, once."""
-        self._additions = [_addition(self._layer, change, strength) for change, strength in changes]
+        self._additions = [
+            _addition(self._layer, on_layer(change, self._layer), strength)
+            for change, strength in changes
+        ]
 
     def remove(self) -> None:
         """Leave the layer as it was."""
@@ -82,6 +85,6 @@ def _dense(layer: nn.Linear | nn.Conv2d, change: Tensor) -> Addition:
     return add
 
 
-def _weight_of(layer: nn.Module) -> Tensor:
-    """Return the weight as numbers, also if it is stored in 4 bits."""
-    return cast("Tensor", dequantize_module_weight(layer)).float()
+def _weight_of(layer: nn.Linear | nn.Conv2d) -> Tensor:
+    """Return the weight as numbers, also if it is stored in fewer bits."""
+    return read_weight(layer).float()

@@ -295,6 +295,47 @@ def report(
 
 
 @app.command()
+def plan(
+    name: Annotated[
+        str, typer.Argument(metavar="RECIPE|COMPARISON", help="A name, or a TOML file.")
+    ],
+    overrides: Overrides = None,
+    gpu: Annotated[
+        str | None,
+        typer.Option(
+            metavar="T4|L4|3090|4090|A100|A100-80GB|H100|H200",
+            help="Where it is to run [this machine's GPU; without one, each of these].",
+        ),
+    ] = None,
+    memory_gib: Annotated[
+        float | None, typer.Option(min=0.5, help="Or: the memory that it is to fit into.")
+    ] = None,
+    price_per_hour: Annotated[
+        float | None, typer.Option(min=0, help="Of the GPU, to tell what it will cost.")
+    ] = None,
+    probe: Annotated[
+        bool, typer.Option("--probe", help="Take a few real steps here, to see how far it is off.")
+    ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON document, and nothing else.")
+    ] = False,
+) -> None:
+    """Tell whether it fits and how long it takes, before anything is downloaded."""
+    with loading():
+        from rasengan_xl.cli.foretelling import Question, choose_gpus, read_arms, show_plans
+
+    arms, seeds = read_arms(name, overrides or ())
+    question = Question(
+        arms=arms,
+        seeds=seeds,
+        gpus=choose_gpus(gpu, memory_gib),
+        price_per_hour=price_per_hour,
+        probe=probe,
+    )
+    show_plans(question, as_json=as_json)
+
+
+@app.command()
 def prepare(
     recipe: Recipe,
     overrides: Overrides = None,

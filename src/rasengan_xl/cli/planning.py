@@ -7,12 +7,14 @@ from pathlib import Path
 from rich.table import Table
 
 from rasengan_xl.cli.console import console, say
+from rasengan_xl.cli.foretelling import Question, show_plans
 from rasengan_xl.comparison.layout import ComparisonFolder
 from rasengan_xl.comparison.places import count
 from rasengan_xl.comparison.plan import PlannedRun, plan_runs
 from rasengan_xl.comparison.sweep import Trial, choose_rates, list_trials, settle_rates
 from rasengan_xl.config.comparison import differences
 from rasengan_xl.config.comparison_settings import ComparisonSettings
+from rasengan_xl.planning.gpus import gpu_here
 from rasengan_xl.report.settings import write_setting
 from rasengan_xl.trackers.opening import TrackerKind
 
@@ -69,6 +71,18 @@ def show_plan(request: Request) -> None:
     left = [run for run in planned if run.state != "finished"]
     if left or not without:
         _say_left(left)
+    _foretell(request.settings, left)
+
+
+def _foretell(settings: ComparisonSettings, left: Sequence[PlannedRun]) -> None:
+    """Show what the runs that are left would take of this machine's GPU."""
+    arms = {run.arm: run.settings for run in left if not run.settings.is_given}
+    gpu = gpu_here()
+    if gpu is None:
+        say(f"what a GPU would need for it: rasengan plan {settings.name} --gpu T4")
+    elif arms:
+        question = Question(arms=arms, seeds=len(settings.seeds), gpus=[gpu])
+        show_plans(question, as_json=False)
 
 
 def _say_trial(trial: Trial) -> None:

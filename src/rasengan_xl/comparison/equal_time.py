@@ -10,9 +10,9 @@ from rasengan_xl.evaluation.samples import Seed, sample_values
 from rasengan_xl.runs.folder import RunFolder
 
 NOTE = (
-    "Losses on the way are measured on the base that a run trains on, which is NF4 for a quantized "
-    "arm. A slower arm is cut off in the middle of its learning-rate schedule, before its low "
-    "rates, which counts against it: a run planned for that time might do better."
+    "Losses on the way are measured on the base that a run trains on, in fewer bits for a "
+    "quantized arm. A slower arm is cut off in the middle of its learning-rate schedule, before "
+    "its low rates, which counts against it: a run planned for that time might do better."
 )
 """What must be known to read the figures."""
 

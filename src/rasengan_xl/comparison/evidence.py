@@ -6,11 +6,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Float
 
-from rasengan_xl.comparison.examination import is_quantized
 from rasengan_xl.comparison.facts import ArmFacts, Examined, PreparedFacts, ReferenceFacts
 from rasengan_xl.comparison.layout import ComparisonFolder, DrawnFolder, subject_of
 from rasengan_xl.comparison.plan import with_seed
 from rasengan_xl.comparison.result import Probe
+from rasengan_xl.config.base_precisions import STORAGES, BasePrecision
 from rasengan_xl.config.comparison_settings import BASE, ComparisonSettings
 from rasengan_xl.config.settings import RunSettings
 from rasengan_xl.errors import OutputError
@@ -32,8 +32,8 @@ class Subject:
     arm: str
     seed: Seed
     """None of the base."""
-    quantized: bool
-    """Whether it was trained on a base stored in NF4."""
+    base_precision: BasePrecision
+    """Of the base that it was trained on."""
     pictures_per_step: int
     """That all processes together see in an optimizer step."""
     facts: ArmFacts | None
@@ -48,6 +48,11 @@ class Subject:
     """None if it has not drawn yet."""
     features: dict[str, Features]
     """By encoder."""
+
+    @property
+    def quantized(self) -> bool:
+        """Whether it was trained on a base in fewer bits."""
+        return STORAGES[self.base_precision].is_quantized
 
     @property
     def losses_on_full(self) -> Losses | None:
@@ -96,11 +101,13 @@ class Evidence:
         return None if table is None else np.array(table.base)
 
     @property
-    def base_losses_on_nf4(self) -> Losses | None:
-        """Held-out losses of the NF4 base without adapter."""
-        quantized = (s.table for s in self.subjects if s.table is not None and s.quantized)
-        table = next(quantized, None)
-        return None if table is None else np.array(table.base)
+    def quantized_base_losses(self) -> dict[BasePrecision, Losses]:
+        """Held-out losses without adapter, of each base in fewer bits."""
+        found: dict[BasePrecision, Losses] = {}
+        for subject in self.subjects:
+            if subject.quantized and subject.table is not None:
+                found.setdefault(subject.base_precision, np.array(subject.table.base))
+        return found
 
 
 def gather_evidence(settings: ComparisonSettings, folder: ComparisonFolder) -> Evidence:
@@ -122,7 +129,7 @@ def gather_evidence(settings: ComparisonSettings, folder: ComparisonFolder) -> E
     base = Subject(
         arm=BASE,
         seed=None,
-        quantized=False,
+        base_precision="full",
         pictures_per_step=0,
         facts=None,
         machine=None,
@@ -160,7 +167,7 @@ def _gather_run(
     return Subject(
         arm=arm,
         seed=settings.seed,
-        quantized=is_quantized(settings),
+        base_precision=settings.adapter.base_precision,
         pictures_per_step=global_batch(settings, machine.processes),
         facts=prepared.arms.get(arm) if prepared else None,
         machine=machine,

@@ -4,6 +4,7 @@ from rasengan_xl.comparison.facts import Examined, PreparedFacts, ReferenceFacts
 from rasengan_xl.comparison.layout import ComparisonFolder, run_folder, subject_of
 from rasengan_xl.comparison.orders import Examine, Subject
 from rasengan_xl.comparison.side_by_side import Job
+from rasengan_xl.config.base_precisions import STORAGES
 from rasengan_xl.config.comparison_settings import BASE, ComparisonSettings
 from rasengan_xl.config.settings import RunSettings
 from rasengan_xl.dataset.store import content_key
@@ -64,16 +65,16 @@ def list_subjects(settings: ComparisonSettings, folder: ComparisonFolder) -> lis
     ]
     if not finished:
         return []
-    on_nf4 = {arm for arm, _ in finished if is_quantized(settings.arms[arm])}
+    quantized = {arm for arm, _ in finished if is_quantized(settings.arms[arm])}
     shared = _name_shared(settings, folder)
-    base = Subject(name=BASE, run=None, on_full_base=bool(on_nf4), key=shared)
+    base = Subject(name=BASE, run=None, on_full_base=bool(quantized), key=shared)
     return [
         base,
         *(
             Subject(
                 name=subject_of(arm, seed),
                 run=run_folder(arm, seed),
-                on_full_base=arm in on_nf4,
+                on_full_base=arm in quantized,
                 key=content_key(shared, _digest_adapter(folder.run(arm, seed))),
             )
             for arm, seed in finished
@@ -83,7 +84,7 @@ def list_subjects(settings: ComparisonSettings, folder: ComparisonFolder) -> lis
 
 def is_quantized(settings: RunSettings) -> bool:
     """Tell whether a run's base is stored otherwise than people will use it."""
-    return settings.adapter.base_precision != "full"
+    return STORAGES[settings.adapter.base_precision].is_quantized
 
 
 def is_examined(folder: ComparisonFolder, subject: Subject, judge_key: str) -> bool:

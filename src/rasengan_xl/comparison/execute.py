@@ -6,7 +6,6 @@ from pathlib import Path
 
 from rasengan_xl.comparison.cards import write_cards
 from rasengan_xl.comparison.collect import collect_comparison
-from rasengan_xl.comparison.costs import KnownCost, remember_cost
 from rasengan_xl.comparison.examination import list_examinations
 from rasengan_xl.comparison.facts import FailureFacts, PreparedFacts
 from rasengan_xl.comparison.layout import ComparisonFolder
@@ -33,6 +32,7 @@ from rasengan_xl.comparison.sweep import (
 )
 from rasengan_xl.config.comparison_settings import ComparisonSettings
 from rasengan_xl.errors import RasenganError
+from rasengan_xl.planning.known_costs import KnownCost, remember_cost
 from rasengan_xl.runs.folder import read_if_sound, read_record
 from rasengan_xl.runs.records import Machine, RunSummary
 from rasengan_xl.whole_file import remove_file, write_whole
@@ -200,6 +200,7 @@ def _note_end(course: Course, run: PlannedRun, end: JobEnded) -> None:
             peak_memory_gib=summary.peak_memory_gib,
             memory_kind=summary.memory_kind,
             device_name=read_record(Machine, run.folder.machine_file).device_name,
+            seconds_per_step=summary.seconds_per_step and summary.seconds_per_step.median,
         )
         remember_cost(run.settings, cost)
 

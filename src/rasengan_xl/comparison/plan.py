@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 from rasengan_xl.comparison.chosen_arms import refuse_unknown_arms
-from rasengan_xl.comparison.costs import KnownCost, recall_cost
 from rasengan_xl.comparison.facts import PreparedFacts
 from rasengan_xl.comparison.layout import ComparisonFolder
 from rasengan_xl.config.comparison import differences
 from rasengan_xl.config.comparison_settings import ComparisonSettings
 from rasengan_xl.config.settings import RunSettings
 from rasengan_xl.errors import OutputError
+from rasengan_xl.planning.known_costs import KnownCost, recall_cost
 from rasengan_xl.runs.folder import RunFolder, read_record
 from rasengan_xl.runs.records import DatasetFacts, ModelFacts
 

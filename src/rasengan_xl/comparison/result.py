@@ -130,7 +130,7 @@ class SweepTrial(Record):
 class EqualTime(Record):
     """Held-out losses after equal training time: that of the fastest arm's whole run.
 
-    They are on the base that a run trains on (NF4 for QLoRA), and cut the learning-rate schedule
+    They are on the base that a run trains on, quantized or not, and cut the learning-rate schedule
     of slower arms off before its end, which counts against them.
     """
 
@@ -194,7 +194,7 @@ class Comparison(Record):
     verdicts: list[Verdict] = []
     strata: list[StratumLoss] = []
     quantization: QuantizationEffect | None = None
-    """Absent when no arm was trained on NF4."""
+    """Absent when no arm was trained on a quantized base."""
     equal_time: EqualTime | None = None
     sweep: dict[str, list[SweepTrial]] = {}
     """By name of the arm; empty when learning rates were given."""

@@ -1,4 +1,4 @@
-"""Held-out loss timestep by timestep, and what storing the base in NF4 does to it."""
+"""Held-out loss timestep by timestep, and what storing the base in fewer bits does to it."""
 
 from collections.abc import Mapping
 
@@ -6,10 +6,11 @@ import numpy as np
 
 from rasengan_xl.comparison.evidence import Evidence
 from rasengan_xl.comparison.measures.sampling import weights_of
+from rasengan_xl.config.base_precisions import BasePrecision
 from rasengan_xl.evaluation.intervals import estimate, estimate_difference
 from rasengan_xl.evaluation.records import (
-    AdapterOnBothBases,
     Estimate,
+    OnBothBases,
     QuantizationEffect,
     StratumLoss,
 )
@@ -34,24 +35,19 @@ def split_by_timestep(evidence: Evidence) -> list[StratumLoss]:
 
 
 def find_quantization_effect(evidence: Evidence) -> QuantizationEffect | None:
-    """Return what NF4 does without an adapter, and to the adapters trained on it.
+    """Return what fewer bits do without an adapter, and to the adapters trained on them.
 
     Returns:
-        Nothing where no arm was trained on NF4, or its losses on both bases are not known yet.
+        Nothing where no arm was trained on a quantized base, or its losses on both are not known.
     """
-    full, nf4 = evidence.base_losses_on_full, evidence.base_losses_on_nf4
-    if full is None or nf4 is None:
+    full, quantized = evidence.base_losses_on_full, evidence.quantized_base_losses
+    if full is None or not quantized:
         return None
-    quantized = {subject.arm for subject in evidence.subjects if subject.quantized}
-    in_order = [arm for arm in evidence.arms if arm in quantized]
-    arms = {arm: found for arm in in_order if (found := _on_both(evidence, arm)) is not None}
-    on_full, on_nf4 = _sample({None: full}), _sample({None: nf4})
-    return QuantizationEffect(
-        base_full=estimate(on_full),
-        base_nf4=estimate(on_nf4),
-        base_difference=_difference(on_full, on_nf4),
-        arms=arms,
-    )
+    bases = [
+        _on_both({None: losses}, {None: full}, precision) for precision, losses in quantized.items()
+    ]
+    arms = {arm: found for arm in evidence.arms if (found := _arm_on_both(evidence, arm))}
+    return QuantizationEffect(bases=bases, arms=arms)
 
 
 def _stratum(timestep: int, column: int, base: Rows, losses: Mapping[str, Rows]) -> StratumLoss:
@@ -73,18 +69,25 @@ def _losses_on_full(evidence: Evidence, arm: str) -> Rows:
     return {seed: rows for seed, rows in found.items() if rows is not None}
 
 
-def _on_both(evidence: Evidence, arm: str) -> AdapterOnBothBases | None:
+def _arm_on_both(evidence: Evidence, arm: str) -> OnBothBases | None:
     on_full = _losses_on_full(evidence, arm)
-    on_nf4 = {
+    on_quantized = {
         subject.seed: np.array(subject.table.adapted)
         for subject in evidence.of(arm)
-        if subject.table is not None and subject.seed in on_full
+        if subject.quantized and subject.table is not None and subject.seed in on_full
     }
-    if not on_full or not on_nf4:
+    if not on_full or not on_quantized:
         return None
-    nf4, full = _sample(on_nf4), _sample(on_full)
-    return AdapterOnBothBases(
-        on_nf4=estimate(nf4), on_full=estimate(full), difference=_difference(full, nf4)
+    return _on_both(on_quantized, on_full, next(evidence.of(arm)).base_precision)
+
+
+def _on_both(quantized: Rows, full: Rows, precision: BasePrecision) -> OnBothBases:
+    on_quantized, on_full = _sample(quantized), _sample(full)
+    return OnBothBases(
+        base_precision=precision,
+        on_quantized=estimate(on_quantized),
+        on_full=estimate(on_full),
+        difference=_difference(on_full, on_quantized),
     )
 
 

@@ -1,6 +1,8 @@
 """Which kernel of attention is the fastest for a shape, measured once a machine."""
 
+import logging
 import math
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import cache, partial
 from typing import Literal
@@ -12,6 +14,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import scaled_dot_product_attention
 
 from rasengan_xl.fact_index import FactIndex
+
+logger = logging.getLogger(__name__)
 
 Candidate = Literal["cudnn", "flash", "efficient"]
 Heads = Float[Tensor, "batch heads _ head_width"]
@@ -79,7 +83,15 @@ def _recall_or_measure(shape: AttentionShape) -> Candidate | None:
         if known is None:
             if torch.cuda.is_current_stream_capturing():
                 raise AssertionError("attention was not computed before it was recorded")
-            fastest = measure_fastest(shape)
+            # In a thread of its own nothing that surrounds the caller has a part in it: neither
+            # autocast nor what a checkpoint does with tensors that are kept.
+            with ThreadPoolExecutor(1) as alone:
+                measuring = alone.submit(measure_fastest, shape)
+            try:
+                fastest = measuring.result()
+            except torch.OutOfMemoryError as fault:
+                logger.warning("attention is left to PyTorch, not measured: %s", fault)
+                return None
             # Of several processes that measured at once, all follow the first.
             known = index.get(_KIND, key) or (fastest or "").encode()
             index.put(_KIND, key, known)
@@ -91,8 +103,8 @@ def measure_fastest(shape: AttentionShape) -> Candidate | None:
 
     A kernel that is refused, fails, or deviates from float32 is left out.
     """
-    inputs = _draw_inputs(shape)
-    with torch.autocast(shape.device.type, enabled=False):
+    with torch.cuda.device(shape.device):
+        inputs = _draw_inputs(shape)
         seconds: dict[Candidate, float] = {name: _time(name, inputs, shape) for name in _BACKENDS}
     fastest = min(_BACKENDS, key=lambda name: seconds[name])
     return fastest if math.isfinite(seconds[fastest]) else None

@@ -39,7 +39,11 @@ def order_by_place(unet: nn.Module) -> None:
     """Store weights of convolutions as the kernels for pictures ordered by place read them."""
     for parameter in unet.parameters():
         if parameter.dim() == 4:
-            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+            ordered = parameter.data.contiguous(memory_format=torch.channels_last)
+            # Weights of one place are in either order; only their strides tell kernels which.
+            _, channels, height, width = ordered.shape
+            strides = (height * width * channels, 1, width * channels, channels)
+            parameter.data = ordered.as_strided(ordered.shape, strides)
 
 
 def _needs_blocks(options: EngineOptions) -> bool:

@@ -12,11 +12,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from rasengan_xl.engine.integer_products import (
-    can_multiply_integers,
+    has_work,
     integer_input_gradient,
     integer_product,
+    join_integers,
 )
-from rasengan_xl.engine.weights import compute_dtype, read_briefly
+from rasengan_xl.engine.weights import compute_dtype, is_plain, read_briefly
 
 Inputs = Float[Tensor, "*token inside"]
 Outputs = Float[Tensor, "*token outside"]
@@ -36,9 +37,9 @@ def frozen_linear(given: Inputs, layer: nn.Linear, *, as_integers: bool = False)
 def base_product(given: Inputs, layer: nn.Linear, *, as_integers: bool = False) -> Outputs:
     """Compute a frozen layer, without its gradient."""
     given = given.to(compute_dtype(layer))
-    if as_integers and can_multiply_integers(given, layer):
-        return integer_product(given, layer)
     bias = cast("Tensor | None", layer.bias)
+    if as_integers and has_work(given) and (integers := join_integers([layer])):
+        return integer_product(given, integers, bias)
     return functional.linear(given, read_briefly(layer), bias)
 
 
@@ -47,9 +48,51 @@ def base_input_gradient(
 ) -> Inputs:
     """Return the gradient of a frozen layer's input from that of its output."""
     gradient = gradient.to(compute_dtype(layer))
-    if as_integers and can_multiply_integers(gradient, layer):
-        return integer_input_gradient(gradient, layer)
+    if as_integers and has_work(gradient) and (integers := join_integers([layer])):
+        return integer_input_gradient(gradient, integers)
     return gradient @ read_briefly(layer)
+
+
+class FrozenLinear(nn.Linear):
+    """A frozen layer of another's weight and bias, of whatever base precision.
+
+    bitsandbytes' own keeps a tensor for its backward pass, and gives out whatever precision it is
+    given: float32, where a norm before it computes in that under autocast.
+    """
+
+    def __init__(self, layer: nn.Linear, *, as_integers: bool = False) -> None:
+        """Take over a layer.
+
+        Args:
+            layer: Frozen.
+            as_integers: While training, multiply int8 weights as integers.
+        """
+        super().__init__(layer.in_features, layer.out_features, bias=False, device="meta")
+        self.weight, self.bias = layer.weight, layer.bias
+        self.compute_dtype = compute_dtype(layer)
+        for name, buffer in layer.named_buffers():
+            self.register_buffer(name, buffer)
+        self._as_integers = as_integers
+        self.train(layer.training)
+
+    def forward(self, input: Inputs) -> Outputs:
+        """Multiply in the layer's compute precision."""
+        return frozen_linear(input, self, as_integers=self._as_integers and self.training)
+
+
+def replace_linears(model: nn.Module, *, as_integers: bool = False) -> None:
+    """Put our own layers in place of those whose weights are stored in fewer bits.
+
+    Names of parameters stay, and the parameters themselves.
+
+    Args:
+        model: Frozen.
+        as_integers: While training, multiply int8 weights as integers.
+    """
+    for parent in list(model.modules()):
+        for name, child in list(parent.named_children()):
+            if isinstance(child, nn.Linear) and not is_plain(child):
+                parent.register_module(name, FrozenLinear(child, as_integers=as_integers))
 
 
 class _FrozenLinear(torch.autograd.Function):

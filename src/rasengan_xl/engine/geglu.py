@@ -24,18 +24,18 @@ def geglu(projected: Float[Tensor, "token twice_hidden"]) -> Float[Tensor, "toke
     return value * F.gelu(gate)
 
 
-def geglu_backward(
+def geglu_backward_(
     projected: Float[Tensor, "token twice_hidden"], gradient: Float[Tensor, "token hidden"]
 ) -> Float[Tensor, "token twice_hidden"]:
     """Return the gradient of a projection from that of what `geglu` made of it.
 
     The GELU and its derivative are computed again, so that the projection is all that a forward
-    pass must keep.
+    pass must keep; its gradient takes its place in memory.
     """
     if projected.is_meta:
-        return projected.new_empty(projected.shape)
+        return projected
     if has_kernels(projected):
-        return load_kernels("geglu").backward(projected, gradient)
+        return load_kernels("geglu").backward_(projected, gradient)
     wide = computing_dtype(projected.dtype)
     value, gate = projected.to(wide).chunk(2, dim=-1)
     upstream = gradient.to(wide)
@@ -43,4 +43,4 @@ def geglu_backward(
     normal_pdf = torch.exp(-0.5 * gate * gate) / math.sqrt(2 * math.pi)
     of_value = upstream * gate * normal_cdf
     of_gate = upstream * value * (normal_cdf + gate * normal_pdf)
-    return torch.cat([of_value, of_gate], dim=-1).to(projected.dtype)
+    return projected.copy_(torch.cat([of_value, of_gate], dim=-1))

@@ -104,7 +104,8 @@ def _forward(pictures: Tensor, shift: Tensor | None, work: _Work) -> Normalized:
         return Normalized(torch.empty_like(pictures), statistics, torch.empty_like(statistics))
     if has_kernels(pictures):
         kernels = load_kernels("group_norm")
-        return Normalized(*kernels.forward(_dense(pictures), shift, work.norm, work.activate))
+        dense = _dense(pictures)
+        return Normalized(*kernels.forward(dense, shift, work.norm, activate=work.activate))
     made = _normalize(_add(pictures, shift), work)
     activated = F.silu(made.pictures) if work.activate else made.pictures
     return made._replace(pictures=activated.contiguous(memory_format=_order(pictures)))
@@ -119,7 +120,7 @@ def _backward(gradient: Tensor, kept: Normalized, shift: Tensor | None, work: _W
         kept = kept._replace(pictures=_dense(pictures))
         gradient = gradient.contiguous(memory_format=_order(pictures))
         kernels = load_kernels("group_norm")
-        return kernels.backward(gradient, kept, shift, work.norm, work.activate)
+        return kernels.backward(gradient, kept, shift, work.norm, activate=work.activate)
     summed = _add(pictures, shift)
     order = _order_for_torch(summed)
     gradient = gradient.contiguous(memory_format=order)

@@ -5,6 +5,8 @@ row is a token; its largest value becomes 127.  Backward, the weight's own scale
 axis that is summed over, so they are multiplied into the gradient before it is rounded.
 """
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
@@ -12,7 +14,7 @@ from jaxtyping import Float, Float32, Int8, Int32
 from torch import Tensor, nn
 
 from rasengan_xl.engine.kernels.availability import has_kernels, load_kernels
-from rasengan_xl.sdxl.int8_layers import LARGEST, Int8Linear
+from rasengan_xl.sdxl.int8_layers import LARGEST, is_int8
 
 LEAST_ROWS = 32
 """cuBLAS multiplies more than 16 rows only; as few are no work anyway."""
@@ -25,39 +27,63 @@ Rows = Int8[Tensor, "token width"]
 Scales = Float32[Tensor, "token 1"]
 
 
-def can_multiply_integers(rows: Float[Tensor, "*token width"], layer: nn.Linear) -> bool:
-    """Tell whether a product can be had so."""
-    return (
-        isinstance(layer, Int8Linear)
-        and rows.numel() >= LEAST_ROWS * rows.shape[-1]
-        and layer.in_features % MULTIPLE == layer.out_features % MULTIPLE == 0
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Integers:
+    """The weights of layers that share an input, and the scale of each of their outputs."""
+
+    weight: Int8[Tensor, "out inside"]
+    scale: Float32[Tensor, "out 1"]
+
+
+def join_integers(layers: Sequence[nn.Linear]) -> Integers | None:
+    """Lay the weights of int8 layers behind one another; each layer keeps its own as a view.
+
+    Returns:
+        Nothing if they are not all stored in int8, or of a width that cuBLAS cannot multiply.
+    """
+    stored: list[Any] = list(layers)
+    widths = (width for layer in layers for width in (layer.in_features, layer.out_features))
+    if not all(map(is_int8, layers)) or any(width % MULTIPLE for width in widths):
+        return None
+    if len(stored) == 1:
+        return Integers(weight=stored[0].weight.detach(), scale=stored[0].scale)
+    joined = Integers(
+        weight=torch.cat([layer.weight.detach() for layer in stored]),
+        scale=torch.cat([layer.scale for layer in stored]),
     )
+    start = 0
+    for layer in stored:
+        rows = slice(start, start + layer.out_features)
+        layer.weight.data, layer.scale = joined.weight[rows], joined.scale[rows]
+        start = rows.stop
+    return joined
+
+
+def has_work(rows: Float[Tensor, "*token width"]) -> bool:
+    """Tell whether there are enough rows to multiply as integers."""
+    return rows.numel() >= LEAST_ROWS * rows.shape[-1]
 
 
 def integer_product(
-    given: Float[Tensor, "*token inside"], layer: nn.Linear
-) -> Float[Tensor, "*token outside"]:
-    """Compute a layer of int8 weights."""
-    stored = cast("Int8Linear", layer)
+    given: Float[Tensor, "*token inside"], stored: Integers, bias: Tensor | None
+) -> Float[Tensor, "*token out"]:
+    """Compute layers of int8 weights."""
     rows, scales = round_rows(given.reshape(-1, given.shape[-1]))
     sums = _multiply(rows, stored.weight.T)
-    bias = cast("Tensor | None", stored.bias)
     product = scale_sums(sums, scales, stored.scale, bias, given.dtype)
-    return product.view(*given.shape[:-1], layer.out_features)
+    return product.view(*given.shape[:-1], -1)
 
 
 def integer_input_gradient(
-    gradient: Float[Tensor, "*token outside"], layer: nn.Linear
+    gradient: Float[Tensor, "*token out"], stored: Integers
 ) -> Float[Tensor, "*token inside"]:
-    """Return the gradient of a layer's input from that of its output."""
-    stored = cast("Int8Linear", layer)
-    flat = gradient.reshape(-1, gradient.shape[-1])
-    rows, scales = round_rows(flat, stored.scale)
+    """Return the gradient of the layers' input from that of their outputs."""
+    rows, scales = round_rows(gradient.reshape(-1, gradient.shape[-1]), stored.scale)
     # cuBLAS multiplies int8 only where both are summed over along their rows in memory.
     by_input = stored.weight.T.contiguous()
     sums = _multiply(rows, by_input.T)
     found = scale_sums(sums, scales, None, None, gradient.dtype)
-    return found.view(*gradient.shape[:-1], layer.in_features)
+    return found.view(*gradient.shape[:-1], -1)
 
 
 def round_rows(
@@ -69,9 +95,12 @@ def round_rows(
         values: To round.
         factors: Of each column, multiplied first.
     """
+    if values.is_meta:
+        scales = torch.empty(len(values), 1, device=values.device)
+        return torch.empty_like(values, dtype=torch.int8), scales
     if has_kernels(values):
         return load_kernels("integer_rows").round_rows(values, factors)
-    in_full = values.float() if factors is None else values * factors.T
+    in_full = values.float() if factors is None else values.float() * factors.T
     largest = in_full.abs().amax(dim=1, keepdim=True)
     scales = largest.clamp(min=torch.finfo(torch.float32).tiny * LARGEST) / LARGEST
     return (in_full / scales).round().to(torch.int8), scales
@@ -93,6 +122,8 @@ def scale_sums(
         bias: Added; absent: nothing.
         dtype: Of the result, which is rounded once.
     """
+    if sums.is_meta:
+        return torch.empty_like(sums, dtype=dtype)
     if has_kernels(scales):
         return load_kernels("integer_rows").scale_sums(sums, scales, factors, bias, dtype)
     product = sums * scales

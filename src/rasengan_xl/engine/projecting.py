@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.autograd import Function
 
-from rasengan_xl.engine.geglu import geglu, geglu_backward
+from rasengan_xl.engine.geglu import geglu, geglu_backward_
 from rasengan_xl.engine.projections import Kept, Projections
 
 Sequence3D = Float[Tensor, "batch token width"]
@@ -145,7 +145,9 @@ class _Project(Function):
             seen = _normalise(before, work.norm)[0]
         rows = [gradient.reshape(-1, projections.outputs) for gradient in grad_outputs]
         joined = rows[0] if len(rows) == 1 else torch.cat(rows, dim=1)
-        wanted = projections.back(joined, seen, kept, needs_input=ctx.needs_input_grad[0])
+        wanted = projections.back(
+            joined, seen, kept, needs_input=ctx.needs_input_grad[0], training=work.training
+        )
         if wanted is not None:
             wanted = _normalise_back(wanted, before, mean, deviation, work.norm).view(ctx.shape)
         return wanted, None, None
@@ -184,16 +186,22 @@ class _FeedForward(Function):
         if seen is None and (kept.low is not None or hidden is None):
             seen = _normalise(rows, norm)[0]
         if hidden is None:
-            hidden = first.again(cast("Tensor", seen), kept)
+            hidden = first.again(cast("Tensor", seen), kept, training=work.training)
         else:
-            kept.product = hidden
+            kept.product = hidden if first.is_decomposed else None
         activated = geglu(hidden) if kept_second.low is not None else None
         gradient = grad_outputs[0].reshape(-1, second.width)
-        wanted = second.back(gradient, activated, kept_second, needs_input=True)
+        wanted = second.back(
+            gradient, activated, kept_second, needs_input=True, training=work.training
+        )
         del activated
-        wanted = geglu_backward(hidden, wanted)
+        if kept.product is not None:
+            hidden = hidden.clone()  # DoRA's magnitudes need it once more
+        wanted = geglu_backward_(hidden, wanted)
         del hidden
-        wanted = first.back(wanted, seen, kept, needs_input=ctx.needs_input_grad[0])
+        wanted = first.back(
+            wanted, seen, kept, needs_input=ctx.needs_input_grad[0], training=work.training
+        )
         if wanted is not None:
             wanted = _normalise_back(wanted, rows, mean, deviation, norm).view(ctx.shape)
         return wanted, None, None, None

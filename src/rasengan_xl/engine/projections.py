@@ -20,6 +20,12 @@ from torch import Tensor, nn
 
 from rasengan_xl.engine.flat_adapter import FlatAdapter, LowRank
 from rasengan_xl.engine.gain import apply_gain_, gain_backward
+from rasengan_xl.engine.integer_products import (
+    has_work,
+    integer_input_gradient,
+    integer_product,
+    join_integers,
+)
 from rasengan_xl.engine.weights import compute_dtype, is_plain, read_briefly
 
 Given = Float[Tensor, "token input"]
@@ -54,7 +60,12 @@ class Projections:
     """Frozen linear layers of one shape that share their input, as one product."""
 
     def __init__(
-        self, layers: Sequence[nn.Linear], adapter: FlatAdapter | None, names: Sequence[str]
+        self,
+        layers: Sequence[nn.Linear],
+        adapter: FlatAdapter | None,
+        names: Sequence[str],
+        *,
+        as_integers: bool = False,
     ) -> None:
         """Group layers.
 
@@ -62,6 +73,7 @@ class Projections:
             layers: Of one shape; those stored plainly come to share their memory.
             adapter: Where the layers' adapters lie; None: they have none.
             names: Of the layers in the UNet.
+            as_integers: While training, multiply weights in int8 as integers.
         """
         self.layers = tuple(layers)
         self.outputs = layers[0].out_features
@@ -71,6 +83,7 @@ class Projections:
         self.low_rank: LowRank | None = adapter.group(names) if adapter else None
         self._joined = _join(self.layers) if all(map(is_plain, layers)) else None
         self._bias = _join_bias(self.layers)
+        self._integers = join_integers(self.layers) if as_integers else None
 
     @property
     def width(self) -> int:
@@ -83,6 +96,11 @@ class Projections:
         return self._adapter is not None and self._adapter.enabled
 
     @property
+    def is_decomposed(self) -> bool:
+        """Whether the adapter has magnitudes of its own: DoRA."""
+        return self.low_rank is not None and self.low_rank.gain is not None
+
+    @property
     def anchor(self) -> Tensor | None:
         """What makes autograd call backward, though the input may depend on nothing."""
         return self._adapter.anchor if self._adapter is not None and self.is_adapted else None
@@ -92,23 +110,23 @@ class Projections:
 
         Args:
             given: float[token, inputs].
-            training: Whether dropout is at work.
+            training: Whether dropout is at work, and integers may be.
 
         Returns:
             float[token, layers x outputs], and what `back` needs.
         """
         low_rank = self.low_rank
         if low_rank is None:
-            return self._base(given), Kept()
+            return self._base(given, training=training), Kept()
         if not self.is_adapted:
             return self._base_apart(given), Kept()
         kept, seen = Kept(), given
         if training and low_rank.dropout:
             seen, kept.mask = torch.native_dropout(given, low_rank.dropout, True)  # noqa: FBT003
         kept.low = seen @ low_rank.stacked_down.T
-        return self.again(given, kept), kept
+        return self.again(given, kept, training=training), kept
 
-    def again(self, given: Given, kept: Kept) -> Product:
+    def again(self, given: Given, kept: Kept, *, training: bool = False) -> Product:
         """Compute the product from what was given and kept.
 
         The bias is no part of what the gain scales.  It is added first, and taken back by what
@@ -116,20 +134,25 @@ class Projections:
         """
         low_rank = self.low_rank
         if low_rank is None:
-            return self._base(given)
+            return self._base(given, training=training)
         if kept.low is None:
             return self._base_apart(given)
-        product = self._base(given)
+        product = self._base(given, training=training)
         self._add_low_rank(product, kept.low, low_rank)
         if low_rank.gain is not None:
-            apply_gain_(product, low_rank.gain)
-            if low_rank.shift is not None and self._bias is not None:
-                product.add_(low_rank.shift)
+            shift = None if self._bias is None else low_rank.shift
+            apply_gain_(product, low_rank.gain, shift)
             kept.product = product
         return product
 
     def back(
-        self, gradient: Product, given: Given | None, kept: Kept, *, needs_input: bool
+        self,
+        gradient: Product,
+        given: Given | None,
+        kept: Kept,
+        *,
+        needs_input: bool,
+        training: bool = False,
     ) -> Given | None:
         """Add to the adapters' gradients, and return that of the input.
 
@@ -138,22 +161,22 @@ class Projections:
             given: What `project` was given; not needed without an adapter.
             kept: What it returned.
             needs_input: Whether the input depends on something that is trained.
+            training: As `project` was told.
         """
         low_rank = self.low_rank
         if low_rank is None or kept.low is None:
-            return self._base_back(gradient) if needs_input else None
+            return self._base_back(gradient, training=training) if needs_input else None
         assert given is not None
         if low_rank.gain is not None:
             assert kept.product is not None
             assert low_rank.magnitude_gradient is not None
             assert low_rank.norm is not None
-            scaled = kept.product if self._bias is None else kept.product - self._bias
-            gradient, sums = gain_backward(gradient, scaled, low_rank.gain)
+            gradient, sums = gain_backward(gradient, kept.product, low_rank.gain, self._bias)
             low_rank.magnitude_gradient.addcdiv_(sums, low_rank.norm)
         turned = self._add_factor_gradients(gradient, given, kept, low_rank)
         if not needs_input:
             return None
-        wanted = self._base_back(gradient)
+        wanted = self._base_back(gradient, training=training)
         down = low_rank.stacked_down
         if kept.mask is None:
             return torch.addmm(wanted, turned, down, out=wanted)
@@ -168,7 +191,9 @@ class Projections:
             [a @ read_briefly(layer).T for a, layer in zip(down, self.layers, strict=True)]
         )
 
-    def _base(self, given: Given) -> Product:
+    def _base(self, given: Given, *, training: bool) -> Product:
+        if training and self._integers is not None and has_work(given):
+            return integer_product(given, self._integers, self._bias)
         if self._joined is not None:
             return _multiply(given, self._joined, self._bias)
         product = given.new_empty(len(given), self.width)
@@ -181,7 +206,9 @@ class Projections:
         outputs = [nn.functional.linear(given, read_briefly(ly), ly.bias) for ly in self.layers]
         return outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=1)
 
-    def _base_back(self, gradient: Product) -> Given:
+    def _base_back(self, gradient: Product, *, training: bool) -> Given:
+        if training and self._integers is not None and has_work(gradient):
+            return integer_input_gradient(gradient, self._integers)
         if self._joined is not None:
             return gradient @ self._joined
         first, *others = zip(self.layers, self._parts(gradient), strict=True)

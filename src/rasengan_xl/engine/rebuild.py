@@ -10,8 +10,10 @@ from diffusers.models.transformers.transformer_2d import Transformer2DModel
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from torch import Tensor, nn
 
+from rasengan_xl.engine.convolutional_half import rebuild_convolutions
 from rasengan_xl.engine.decomposition import Decomposition
 from rasengan_xl.engine.flat_adapter import AdaptedLayer, FlatAdapter
+from rasengan_xl.engine.frozen_linear import replace_linears
 from rasengan_xl.engine.options import EngineOptions
 from rasengan_xl.engine.projecting import FeedForward, Frugality, KeepingFeedForward, Projection
 from rasengan_xl.engine.projections import Projections
@@ -90,7 +92,8 @@ class _Builder:
         for members in groups:
             layers = [cast("nn.Linear", self.modules[name]) for name in members]
             own = adapter if members[0] in self.layers else None
-            self.made[members] = Projections(layers, own, members)
+            as_integers = self.options.int8_compute
+            self.made[members] = Projections(layers, own, members, as_integers=as_integers)
 
     def _kind(self, name: str) -> Any:
         layer = cast("nn.Linear", self.modules[name])
@@ -143,6 +146,8 @@ def rebuild(
         _replace(unet, name, Transformer(modules[name], enter, leave))
     for (name,) in alone:
         _replace(unet, name, Alone(modules[name], builder.projection([name])))
+    replace_linears(unet, as_integers=options.int8_compute)
+    rebuild_convolutions(unet, options)
     decomposition = None
     if shape.decompose:
         decomposition = Decomposition(adapter, list(_in_stack_order(builder, adapted, adapter)))
@@ -161,6 +166,13 @@ class Alone(nn.Module):
     def forward(self, given: Tensor) -> Tensor:
         """Compute the layer with its adapter."""
         return self._projection(given, training=self.training)[0]
+
+    @property
+    def draws_by_chance(self) -> bool:
+        """Whether the adapter's dropout is at work."""
+        groups = [projections for projections, _ in self._projection.groups]
+        dropouts = [group.low_rank.dropout for group in groups if group.low_rank is not None]
+        return self.training and any(dropouts)
 
 
 def _list_groups(

@@ -89,7 +89,9 @@ class LeanResnetBlock(nn.Module):
 
     def _draws(self) -> bool:
         """Say whether computing the block may draw random numbers: an adapter's dropout may."""
-        return self.dropout.p > 0 or type(self.time_emb_proj) is not nn.Linear
+        time: Any = self.time_emb_proj
+        wrapped = not isinstance(time, nn.Linear) and getattr(time, "draws_by_chance", True)
+        return self.training and (self.dropout.p > 0 or wrapped)
 
 
 @cache

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from rasengan_xl.sdxl.int8_layers import is_int8, read_int8
 from rasengan_xl.sdxl.nf4_layers import is_nf4, read_nf4
+from rasengan_xl.sdxl.stores import store_of
 
 Weight = Float[Tensor, "out ..."]
 Layer = nn.Linear | nn.Conv2d
@@ -21,7 +22,7 @@ _buffers: dict[Place, list[Tensor]] = {}
 
 def is_plain(layer: nn.Module) -> bool:
     """Tell whether a layer's weight is stored as it computes."""
-    return not is_nf4(layer) and not is_int8(layer)
+    return store_of(layer) == "compute"
 
 
 def compute_dtype(layer: Layer) -> torch.dtype:

@@ -6,6 +6,7 @@ from importlib.metadata import version
 
 import torch
 
+from rasengan_xl.config.base_precisions import BasePrecision
 from rasengan_xl.dataset.store import content_key
 from rasengan_xl.evaluation.held_out import HeldOutTable, Losses
 from rasengan_xl.fact_index import FactIndex
@@ -20,7 +21,7 @@ _KIND = "held-out losses of a base 1"
 
 def name_base_losses(
     model: ModelFolder,
-    base_precision: str,
+    base_precision: BasePrecision,
     table: HeldOutTable,
     most_pictures: int,
     compute: Compute,
@@ -29,7 +30,7 @@ def name_base_losses(
 
     Args:
         model: The base.
-        base_precision: How its linear weights are stored.
+        base_precision: How its weights are stored.
         table: What it is measured on.
         most_pictures: How many of the table's first pictures.
         compute: Where, and in which precision.

@@ -2,6 +2,7 @@
 
 from typing import Literal
 
+from rasengan_xl.config.base_precisions import BasePrecision
 from rasengan_xl.runs.records import Record
 
 Direction = Literal["lower", "higher", "neither"]
@@ -80,21 +81,19 @@ class StratumLoss(Record):
 
 
 class QuantizationEffect(Record):
-    """What storing the base in NF4 does, with and without an adapter; all paired by picture."""
+    """What storing the base in fewer bits does, with and without an adapter."""
 
-    base_full: Estimate
-    """Loss of the unquantized base without adapter."""
-    base_nf4: Estimate
-    base_difference: Estimate
-    """On the unquantized base less on NF4, without adapter; as of the adapters."""
-    arms: dict[str, "AdapterOnBothBases"]
-    """By name of each arm that was trained on an NF4 base."""
+    bases: list["OnBothBases"]
+    """Without adapter, for each base precision that an arm was trained on."""
+    arms: dict[str, "OnBothBases"]
+    """By name of each arm that was trained on a quantized base."""
 
 
-class AdapterOnBothBases(Record):
-    """An adapter that was trained on NF4, judged there and on the base people will use it with."""
+class OnBothBases(Record):
+    """Held-out loss on a quantized base, and on the base people will use; paired by picture."""
 
-    on_nf4: Estimate
+    base_precision: BasePrecision
+    on_quantized: Estimate
     on_full: Estimate
     difference: Estimate
-    """On the unquantized base less on NF4."""
+    """On the unquantized base less on the quantized one."""

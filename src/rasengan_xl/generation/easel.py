@@ -14,6 +14,7 @@ from diffusers.pipelines.stable_diffusion_xl.pipeline_stable_diffusion_xl import
 from torch import nn
 
 from rasengan_xl.adapters.applying import AppliedAdapters, applied
+from rasengan_xl.adapters.carrying import carry_over
 from rasengan_xl.adapters.contents import AdapterContents
 from rasengan_xl.adapters.reading.any_form import read_adapter
 from rasengan_xl.config.dataset_settings import LATENT_MULTIPLE
@@ -24,15 +25,16 @@ from rasengan_xl.generation.decoding import bears_half_precision
 from rasengan_xl.generation.from_picture import Start, open_start
 from rasengan_xl.generation.ground import Ground
 from rasengan_xl.generation.memory import MemorySavings, choose_savings, offloaded
-from rasengan_xl.generation.memory_needs import measure_model
 from rasengan_xl.generation.pipeline import load_pipeline, load_scheduler
 from rasengan_xl.generation.requests import Drawing, Request
 from rasengan_xl.generation.schedulers import build_scheduler, check_steps, sampler_name
 from rasengan_xl.generation.subjects import Subject, is_checkpoint
+from rasengan_xl.planning.drawing_needs import measure_model
 from rasengan_xl.runs.records import StageProgress
 from rasengan_xl.sdxl.compute import Compute, choose_compute
 from rasengan_xl.sdxl.layers import ADAPTED_PARTS, ModelLayers, list_layers
 from rasengan_xl.sdxl.model_folder import ModelFolder, find_model
+from rasengan_xl.sdxl.stored_weights import StoredWeights
 
 _SDXL_BUCKET_MULTIPLE = 64
 
@@ -42,6 +44,7 @@ class Easel:
     """A model ready to draw, and how it draws."""
 
     pipeline: StableDiffusionXLPipeline
+    model: ModelFolder
     layers: ModelLayers
     compute: Compute
     savings: MemorySavings
@@ -56,7 +59,7 @@ class Easel:
     def adapted(self, files: Sequence[Path]) -> Generator[AppliedAdapters | None]:
         """Put adapters on, at strength 0 as yet; None, where there are none."""
         with ExitStack() as stack:
-            contents = [stack.enter_context(self._contents(file)) for file in files]
+            contents = [self._fitted(stack.enter_context(self._contents(f))) for f in files]
             parts = {
                 name: cast("nn.Module", getattr(self.pipeline, name)) for name in ADAPTED_PARTS
             }
@@ -72,6 +75,12 @@ class Easel:
         self.pipeline.scheduler = build_scheduler(
             self.own_scheduler, self.scheduler_name, from_pure_noise=from_pure_noise
         )
+
+    def _fitted(self, contents: AdapterContents) -> AdapterContents:
+        """Fit an adapter to the base as it is stored on this rung."""
+        stored = StoredWeights(self.model)
+        precision = self.savings.base_precision
+        return carry_over(contents, precision, lambda layer: stored.read(f"{layer}.weight"))
 
     @contextmanager
     def _contents(self, file: Path) -> Generator[AdapterContents]:
@@ -124,6 +133,7 @@ def set_up(
     on_cuda = compute.device.type == "cuda"
     return Easel(
         pipeline=pipeline,
+        model=model,
         layers=layers,
         compute=compute,
         savings=chosen.savings,

@@ -14,9 +14,10 @@ from diffusers.pipelines.stable_diffusion_xl.pipeline_stable_diffusion_xl import
     StableDiffusionXLPipeline,
 )
 
+from rasengan_xl.config.base_precisions import BasePrecision
 from rasengan_xl.config.drawing_settings import MemoryRung
 from rasengan_xl.errors import DeviceError
-from rasengan_xl.generation.memory_needs import GIB, ModelSize, needs_of
+from rasengan_xl.planning.drawing_needs import GIB, ModelSize, needs_of
 from rasengan_xl.sdxl.compute import Compute
 
 TILE_PIXELS = 512
@@ -33,8 +34,8 @@ class MemorySavings:
     """Decode a picture tile by tile."""
     offload: Literal["nothing", "parts", "layers"] = "nothing"
     """What waits in main memory until the GPU needs it."""
-    base_precision: Literal["full", "nf4"] = "full"
-    """NF4 stores the UNet's linear weights in 4 bits."""
+    base_precision: BasePrecision = "full"
+    """How the UNet's weights are stored."""
 
 
 _IN_PIECES = MemorySavings(vae_slicing=True, vae_tiling=True)

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 
 from rasengan_xl.comparison.result import ArmResult, Comparison, SweepTrial
+from rasengan_xl.config.base_precisions import STORAGES
+from rasengan_xl.evaluation.records import OnBothBases
 from rasengan_xl.report.arms import place_arms
 from rasengan_xl.report.measure_table import Cell, write_cell
 from rasengan_xl.report.numbers import (
@@ -22,10 +24,12 @@ from rasengan_xl.report.numbers import (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BothBases:
-    """One adapter, or none, on NF4 and on the unquantized base."""
+    """One adapter, or none, on a base in fewer bits and on the unquantized one."""
 
     name: str
-    on_nf4: Cell
+    stored: str
+    """How that base is stored."""
+    on_quantized: Cell
     on_full: Cell
     difference: str
     interval: str
@@ -44,29 +48,26 @@ class AtTime:
 
 
 def list_both_bases(comparison: Comparison) -> list[BothBases]:
-    """Write out what storing the base in NF4 does; the difference is full less NF4."""
+    """Write out what storing the base in fewer bits does; the difference is full less that."""
     effect = comparison.quantization
     if effect is None:
         return []
-    rows = {"no adapter": (effect.base_nf4, effect.base_full, effect.base_difference)}
-    rows |= {
-        name: (effect.arms[name].on_nf4, effect.arms[name].on_full, effect.arms[name].difference)
-        for name in place_arms(comparison)
-        if name in effect.arms
-    }
-    return [
-        BothBases(
-            name=name,
-            on_nf4=write_cell(nf4),
-            on_full=write_cell(full),
-            difference=write_difference(
-                difference.value, "", half_width(difference.low, difference.high)
-            ),
-            interval=write_interval(difference.low, difference.high),
-            sample=write_sample(difference.pictures, difference.seeds),
-        )
-        for name, (nf4, full, difference) in rows.items()
-    ]
+    rows = [("no adapter", base) for base in effect.bases]
+    rows += [(name, effect.arms[name]) for name in place_arms(comparison) if name in effect.arms]
+    return [_write_both(name, row) for name, row in rows]
+
+
+def _write_both(name: str, row: OnBothBases) -> BothBases:
+    low, high = row.difference.low, row.difference.high
+    return BothBases(
+        name=name,
+        stored=STORAGES[row.base_precision].title,
+        on_quantized=write_cell(row.on_quantized),
+        on_full=write_cell(row.on_full),
+        difference=write_difference(row.difference.value, "", half_width(low, high)),
+        interval=write_interval(low, high),
+        sample=write_sample(row.difference.pictures, row.difference.seeds),
+    )
 
 
 def list_at_equal_time(comparison: Comparison) -> tuple[str, list[AtTime]]:

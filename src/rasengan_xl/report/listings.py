@@ -1,6 +1,7 @@
 """What a comparison holds beside measures and verdicts, as plain tables."""
 
 from rasengan_xl.comparison.result import ArmResult, Comparison, RunResult
+from rasengan_xl.evaluation.records import OnBothBases
 from rasengan_xl.report.data_tables import DataTable, Value
 from rasengan_xl.report.measure_table import list_estimate
 from rasengan_xl.report.settings import list_differences
@@ -90,21 +91,21 @@ def _list_quantization(comparison: Comparison) -> DataTable:
     effect = comparison.quantization
     rows: list[tuple[Value, ...]] = []
     if effect is not None:
-        all_rows = {"base": (effect.base_nf4, effect.base_full, effect.base_difference)}
-        all_rows |= {
-            name: (arm.on_nf4, arm.on_full, arm.difference) for name, arm in effect.arms.items()
-        }
-        rows = [
-            (name, *(value for estimate in row for value in list_estimate(estimate)))
-            for name, row in all_rows.items()
-        ]
-    kinds = ("on_nf4", "on_full", "difference")
+        all_rows = [("base", base) for base in effect.bases]
+        all_rows += effect.arms.items()
+        rows = [(name, row.base_precision, *_list_both(row)) for name, row in all_rows]
+    kinds = ("on_quantized", "on_full", "difference")
     return DataTable(
         name="quantization",
         title="Held-out loss on both bases",
-        columns=("arm", *(f"{kind}{end}" for kind in kinds for end in _ENDS)),
+        columns=("arm", "base_precision", *(f"{kind}{end}" for kind in kinds for end in _ENDS)),
         rows=rows,
     )
+
+
+def _list_both(row: OnBothBases) -> list[Value]:
+    estimates = (row.on_quantized, row.on_full, row.difference)
+    return [value for estimate in estimates for value in list_estimate(estimate)]
 
 
 def _list_equal_time(comparison: Comparison) -> DataTable:

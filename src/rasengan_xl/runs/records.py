@@ -120,7 +120,7 @@ class HeldOutLoss(Record):
     """Loss on the fixed table of (held-out picture, timestep, noise)."""
 
     base: float
-    """With the adapter disabled, on the base as the run stores it (NF4 for QLoRA)."""
+    """With the adapter disabled, on the base as the run stores it."""
     adapted: float
     n: int
     """Entries of the table: pictures x timesteps."""

@@ -1,5 +1,6 @@
 """Where a run computes, and in which precision."""
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -23,6 +24,11 @@ class Compute:
         """Compute in `dtype` whatever the adapter's own precision is; nothing in float32."""
         mixed = self.dtype is not torch.float32
         return torch.autocast(self.device.type, self.dtype if mixed else None, enabled=mixed)
+
+
+def without_autocast(device: torch.device) -> AbstractContextManager[object]:
+    """Compute in the tensors' own precision; the meta device knows no autocast to leave."""
+    return nullcontext() if device.type == "meta" else torch.autocast(device.type, enabled=False)
 
 
 def choose_compute(settings: ComputeSettings) -> Compute:

@@ -51,3 +51,13 @@ TEXT_CONFIGS = tuple(
     {**shape, "vocab_size": 49408, "max_position_embeddings": TOKENS} for shape in _TEXT_SHAPES
 )
 """Of its two text encoders: CLIP ViT-L/14 and OpenCLIP ViT-bigG/14."""
+
+VAE_CONFIG: dict[str, Any] = {
+    "block_out_channels": (128, 256, 512, 512),
+    "down_block_types": ("DownEncoderBlock2D",) * 4,
+    "up_block_types": ("UpDecoderBlock2D",) * 4,
+    "layers_per_block": 2,
+    "latent_channels": 4,
+    "sample_size": 1024,
+    "scaling_factor": 0.13025,
+}

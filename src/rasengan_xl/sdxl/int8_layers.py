@@ -11,6 +11,8 @@ from jaxtyping import Float, Float32, Int8
 from torch import Tensor, nn
 from torch.nn import functional
 
+from rasengan_xl.sdxl.compute import without_autocast
+
 LARGEST = 127
 Kernel = Float[Tensor, "out ..."]
 
@@ -94,7 +96,7 @@ class Int8Conv2d(nn.Conv2d):
 
 def is_int8(layer: nn.Module) -> bool:
     """Tell whether a layer's weight is stored so."""
-    return isinstance(layer, Int8Linear | Int8Conv2d)
+    return isinstance(layer, nn.Linear | nn.Conv2d) and layer.weight.dtype == torch.int8
 
 
 def read_int8(layer: nn.Linear | nn.Conv2d, out: Tensor | None = None) -> Kernel:
@@ -114,7 +116,7 @@ class _Computed(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, given: Tensor, layer: Any) -> Tensor:
         ctx.layer, ctx.shape, ctx.dtype = layer, given.shape, given.dtype
-        with torch.autocast(given.device.type, enabled=False):
+        with without_autocast(given.device):
             return layer.compute(given.to(layer.compute_dtype))
 
     @staticmethod

@@ -64,7 +64,7 @@ def store_in_nf4(linear: nn.Linear, compute: Compute) -> nn.Linear:
 
 def is_nf4(layer: nn.Module) -> bool:
     """Tell whether a layer's weight is stored so."""
-    return isinstance(layer, _layers.Linear4bit)
+    return isinstance(layer, nn.Linear) and isinstance(layer.weight, _layers.Params4bit)
 
 
 def read_nf4(layer: nn.Linear, out: Weight | None = None) -> Weight:

@@ -3,12 +3,12 @@
 from typing import Any, cast
 
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
-from torch import Tensor, nn
+from torch import nn
 
 from rasengan_xl.config.base_precisions import STORAGES, BasePrecision, Store
 from rasengan_xl.sdxl.compute import Compute
-from rasengan_xl.sdxl.int8_layers import Int8Conv2d, Int8Linear, round_to_int8
-from rasengan_xl.sdxl.nf4_layers import round_to_nf4, store_in_nf4
+from rasengan_xl.sdxl.int8_layers import Int8Conv2d, Int8Linear
+from rasengan_xl.sdxl.nf4_layers import store_in_nf4
 
 KEPT = ("conv_in", "conv_out")
 """Convolutions that are never quantized: all of the latents goes through them, in four channels,
@@ -68,13 +68,3 @@ def _stored(layer: nn.Linear | nn.Conv2d, store: Store, compute: Compute) -> nn.
     if store == "int8":
         return Int8Linear(layer, compute.device)
     return store_in_nf4(layer, compute)
-
-
-def round_as(store: Store, weight: Tensor) -> Tensor:
-    """Return what a weight is after it was stored so, in float32."""
-    if store == "nf4":
-        return round_to_nf4(weight)
-    if store == "int8":
-        rounded, scale = round_to_int8(weight)
-        return rounded * scale
-    return weight.float()

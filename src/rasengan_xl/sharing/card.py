@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import quote
 
+from rasengan_xl.config.base_precisions import STORAGES
 from rasengan_xl.config.settings import AdapterSettings
 from rasengan_xl.errors import OutputError
 from rasengan_xl.file_digests import file_digest
@@ -116,6 +117,7 @@ def _describe_adapter(folder: RunFolder, origins: Origins) -> dict[str, object]:
     settings = folder.read_settings()
     summary = read_record(RunSummary, folder.summary_file)
     adapter, caption = settings.adapter, settings.caption
+    storage = STORAGES[adapter.base_precision]
     return {
         "method": method_name(adapter),
         "story": _tell_method(adapter),
@@ -123,7 +125,7 @@ def _describe_adapter(folder: RunFolder, origins: Origins) -> dict[str, object]:
         "dataset_link": _name_dataset(origins),
         "pictures_trained": f"{read_record(DatasetFacts, folder.dataset_file).train:,}",
         "unfinished": summary.steps if summary.status != "finished" else 0,
-        "in_nf4": adapter.base_precision == "nf4",
+        "base_stored_in": storage.title if storage.is_quantized else None,
         "rank": adapter.rank,
         "alpha": f"{adapter.alpha:g}{tell_exceptions(adapter)}",
         "goes_on": adapter.start_from is not None,
@@ -157,8 +159,10 @@ def _hub_link(name: str, place: str) -> Markdown:
 
 def _tell_method(adapter: AdapterSettings) -> Markdown:
     """Say in words what was trained."""
-    in_nf4 = adapter.base_precision == "nf4"
-    stored = "stored in 4-bit NF4 (QLoRA, arXiv:2305.14314)" if in_nf4 else "in its own precision"
+    storage = STORAGES[adapter.base_precision]
+    stored = f"stored in {storage.title}" if storage.is_quantized else "in its own precision"
+    if storage.is_qlora:
+        stored += " (QLoRA, arXiv:2305.14314)"
     told = [
         "A low-rank update BA (LoRA, arXiv:2106.09685) of the UNet's layers named below,",
         f"trained in fp32 over a frozen base {stored}.",

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+from rasengan_xl.config.base_precisions import STORAGES
 from rasengan_xl.config.settings import AdapterSettings, RunSettings
 from rasengan_xl.runs.engine_words import tell_engine
 from rasengan_xl.runs.folder import RunFolder, read_if_sound, read_record
@@ -23,7 +24,7 @@ Row = tuple[str, str]
 def method_name(settings: AdapterSettings) -> str:
     """Name the method as the literature does."""
     method = "DoRA" if settings.decompose else "LoRA"
-    return f"Q{method}" if settings.base_precision == "nf4" else method
+    return f"Q{method}" if STORAGES[settings.base_precision].is_qlora else method
 
 
 def scale_in_words(settings: AdapterSettings) -> str:
@@ -48,7 +49,7 @@ def list_settings(settings: RunSettings, origins: Origins, machine: Machine) -> 
     yield "base model", origins.base_model
     yield "dataset", origins.dataset
     yield "method", method_name(adapter)
-    yield "frozen base", "4-bit NF4" if adapter.base_precision == "nf4" else "compute precision"
+    yield "frozen base", STORAGES[adapter.base_precision].title
     yield "resolution", f"{dataset.resolution} px ({dataset.shapes}, crop: {dataset.crop})"
     yield "batch", _batch(settings, machine.processes)
     yield "steps", f"{training.steps:,} ({training.warmup_steps} of them warm-up)"
@@ -77,11 +78,11 @@ def _objective(settings: RunSettings) -> str:
 def list_measures(folder: RunFolder) -> Iterator[Row]:
     """List what the run's records hold, each figure with its n and spread."""
     summary = read_record(RunSummary, folder.summary_file)
-    precision = folder.read_settings().adapter.base_precision
+    storage = STORAGES[folder.read_settings().adapter.base_precision]
     yield "steps", _steps(summary)
     yield from _pictures(read_record(DatasetFacts, folder.dataset_file))
     if loss := summary.held_out_loss:
-        base = "base" if precision == "full" else f"base in {precision.upper()}"
+        base = f"base in {storage.title}" if storage.is_quantized else "base"
         yield from _held_out(loss, base, read_if_sound(TableLosses, folder.table_losses_file))
     if best := folder.best():
         found = f"step {best.step}: {best.loss:.4f} (n = {best.n})"

@@ -6,6 +6,7 @@ import torch
 
 from rasengan_xl.adapters.adapter import Adapter
 from rasengan_xl.adapters.attach import attach_adapter
+from rasengan_xl.adapters.carrying import carry_over
 from rasengan_xl.adapters.start_file import read_start
 from rasengan_xl.adapters.starting import begin_from
 from rasengan_xl.adapters.verification.attachment import Attachment, witness_attachment
@@ -16,6 +17,8 @@ from rasengan_xl.dataset.stream import build_stream
 from rasengan_xl.dataset.trace import TraceHash
 from rasengan_xl.errors import RasenganError
 from rasengan_xl.evaluation.held_out import HeldOutTable, build_table
+from rasengan_xl.planning.engine_choice import settle_engine
+from rasengan_xl.planning.memory_modes import choose_memory_mode, with_mode
 from rasengan_xl.ranks import Ranks
 from rasengan_xl.runs.folder import RunFolder
 from rasengan_xl.runs.resuming import global_batch
@@ -24,8 +27,8 @@ from rasengan_xl.sdxl.compute import Compute, choose_compute
 from rasengan_xl.sdxl.model_folder import ModelFolder, find_model
 from rasengan_xl.sdxl.noise_schedule import NoiseSchedule, load_noise_schedule
 from rasengan_xl.sdxl.objective import build_objective
+from rasengan_xl.sdxl.stored_weights import StoredWeights
 from rasengan_xl.tensor_file import digest_tensors
-from rasengan_xl.training.engine_choice import settle_engine
 from rasengan_xl.training.given_weights import GivenWeights
 from rasengan_xl.training.loop import Task
 from rasengan_xl.training.optimizer import build_optimizer, check_optimizer
@@ -92,7 +95,8 @@ def assemble_run(
     with ranks.together():
         unet = load_unet(footing.model, compute, settings.adapter.base_precision)
         base = take_fingerprint(unet, compute)
-        options = settle_engine(settings, unet, compute)
+        remembering = with_mode(settings, choose_memory_mode(settings, compute))
+        options = settle_engine(remembering, unet, compute)
         adapter = attach_adapter(unet, settings.adapter, settings.seed, options)
         attached = witness_attachment(adapter, base, compute)
         notes = _start(adapter, settings, footing.model)
@@ -122,6 +126,9 @@ def _start(adapter: Adapter, settings: RunSettings, model: ModelFolder) -> tuple
     if settings.adapter.start_from is None:
         return ()
     contents, _ = read_start(settings, model)
+    stored = StoredWeights(model)
+    precision = settings.adapter.base_precision
+    contents = carry_over(contents, precision, lambda layer: stored.read(f"{layer}.weight"))
     return begin_from(adapter, contents, settings.adapter, settings.seed)
 
 

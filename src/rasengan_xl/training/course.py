@@ -1,16 +1,17 @@
 """The course of a run from step to step: taken, saved, measured, stopped."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from rasengan_xl.errors import DivergedError, SharedError, UnwritableError
 from rasengan_xl.evaluation.held_out import measure_losses, picture_means
+from rasengan_xl.planning.changes import TRAIN
 from rasengan_xl.runs.folder import RunFolder
 from rasengan_xl.runs.records import StageProgress, StepRecord
 from rasengan_xl.training.assembly import Run
 from rasengan_xl.training.checkpoints import is_measured, keep_best, save_checkpoint
 from rasengan_xl.training.divergence import DivergedStepError
 from rasengan_xl.training.loop import train_steps
-from rasengan_xl.training.memory_remedies import TRAIN
 from rasengan_xl.training.summary import summarise_run
 
 Progress = StageProgress | StepRecord
@@ -41,6 +42,7 @@ def _train_and_save(run: Run) -> Iterator[Progress]:
                 save_checkpoint(state, folder, keep)
                 saved = state.steps_done
             yield record
+            yield from _tell(run)
             if run.is_due:
                 yield from _measure_if_due(run)
                 yield _steps_so_far(run)
@@ -88,6 +90,13 @@ def _measure_if_due(run: Run) -> Iterator[StageProgress]:
         )
     if ranks.is_first:
         keep_best(run.state, picture_means(losses), run.table.timesteps, run.folder)
+
+
+def _tell(run: Run) -> Iterator[StageProgress]:
+    """Yield what has to be told since the last step."""
+    notes, run.state.notes[:] = run.state.notes[:], []
+    for note in notes:
+        yield replace(_steps_so_far(run), note=note)
 
 
 def _steps_so_far(run: Run) -> StageProgress:

@@ -5,28 +5,23 @@ import re
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any, cast
 
 import torch
-from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 
-from rasengan_xl.config.settings import AdapterSettings, RunSettings
+from rasengan_xl.config.engine_settings import MemoryMode
+from rasengan_xl.config.settings import RunSettings
 from rasengan_xl.errors import MemoryExhaustedError
+from rasengan_xl.planning.changes import TRAIN
+from rasengan_xl.planning.gpus import GIB
+from rasengan_xl.planning.model_shape import read_shape
+from rasengan_xl.planning.savings import WORTH_NAMING, savings
 from rasengan_xl.runs.cost import peak_memory_gib, peak_memory_reserved_gib
 from rasengan_xl.runs.records import StageProgress, StepRecord
 from rasengan_xl.runs.resuming import CUT_OF_A_STEP, HARMLESS
-from rasengan_xl.sdxl.components import load_unet_shape
 from rasengan_xl.sdxl.compute import Compute
 from rasengan_xl.sdxl.model_folder import ModelFolder
-from rasengan_xl.sdxl.quantization import linears_to_quantize
-from rasengan_xl.training.memory_remedies import (
-    GIB,
-    TRAIN,
-    Remedy,
-    Situation,
-    WeightCounts,
-    cheapest_remedies,
-)
 
 _SIGNS = (
     "can't allocate memory",  # PyTorch's allocator on a CPU
@@ -37,7 +32,19 @@ _SIGNS = (
 _UNITS = {"": 1, "bytes": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 OWN_GIB = 1.0
 """Most that CUDA and its libraries hold in a process beside the allocator's memory."""
+_MOST_REMEDIES = 3
 _ASKED_FOR = re.compile(r"[Tt]ried to allocate ([\d.]+) (bytes|KiB|MiB|GiB)")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Remedy:
+    """One way to need less."""
+
+    action: str
+    saves_gib: float
+    price: str
+    keys: tuple[str, ...] = ()
+    """Settings that it changes."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -48,6 +55,8 @@ class MemoryWatch:
     phase: str = "look for the model"
     model: ModelFolder | None = None
     compute: Compute | None = None
+    memory: MemoryMode = "keep-all"
+    """The memory mode in use."""
     can_resume: bool = False
     resident_at_first_gib: float = field(
         default_factory=lambda: peak_memory_gib(torch.device("cpu"))
@@ -87,25 +96,28 @@ class MemoryWatch:
         return "; ".join(parts)
 
     def _remedies(self, asked_gib: float) -> list[Remedy]:
+        """List what helps most cheaply: what costs nothing, then what planning finds."""
         if self.model is None or self.compute is None:
             return []
         device = self.compute.device
-        on_cuda = device.type == "cuda"
-        used_gib = peak_memory_gib(device) - (0 if on_cuda else self.resident_at_first_gib)
-        situation = Situation(
-            phase=self.phase,
-            settings=self.settings,
-            counts=count_weights(load_unet_shape(self.model), self.settings.adapter),
-            on_cuda=on_cuda,
-            bytes_per_weight=self.compute.dtype.itemsize,
-            used_gib=used_gib + asked_gib,
-            reserved_unused_gib=_unused_gib(device, used_gib) if on_cuda else 0.0,
-            others_gib=_used_by_others_gib(device) if on_cuda else 0.0,
+        used_gib = peak_memory_gib(device) + asked_gib
+        free = _free_remedies(device, used_gib) if device.type == "cuda" else []
+        found = savings(
+            self.settings, read_shape(self.model), self.compute, self.phase, self.memory
         )
-        return cheapest_remedies(situation)
+        planned = (
+            Remedy(
+                action=saving.change.action,
+                saves_gib=saving.saves_gib,
+                price=saving.change.price,
+                keys=tuple(saving.change.values),
+            )
+            for saving in found
+        )
+        return [*free, *islice(planned, max(0, _MOST_REMEDIES - len(free)))]
 
     def _word(self, remedy: Remedy) -> str:
-        told = f"{remedy.action} saves at least {remedy.saves_gib:.2f} GiB ({remedy.price})"
+        told = f"{remedy.action} saves about {_write_size(remedy.saves_gib)} ({remedy.price})"
         in_new_run = self.can_resume and not set(remedy.keys) <= {*HARMLESS, *CUT_OF_A_STEP}
         return f"{told} in a new run" if in_new_run else told
 
@@ -123,19 +135,8 @@ def asked_for_gib(message: str) -> float:
     return float(found[1]) * _UNITS[found[2]] / GIB if found else 0.0
 
 
-def count_weights(unet: UNet2DConditionModel, settings: AdapterSettings) -> WeightCounts:
-    """Count the weights of a UNet and of the adapter that would sit on it."""
-    linears = linears_to_quantize(unet)
-    endings = tuple(f".{target}" for target in settings.targets)
-    adapted = [layer for name, layer in linears if f".{name}".endswith(endings)]
-    trained = sum(settings.rank * (linear.in_features + linear.out_features) for linear in adapted)
-    if settings.decompose:
-        trained += sum(linear.out_features for linear in adapted)
-    return WeightCounts(
-        unet=sum(p.numel() for p in unet.parameters()),
-        linear=sum(layer.weight.numel() for _, layer in linears),
-        trained=trained,
-    )
+def _write_size(gib: float) -> str:
+    return f"{gib:.2f} GiB" if gib >= 0.1 else f"{gib * 1024:.1f} MiB"
 
 
 def _describe_use(device: torch.device, asked_gib: float) -> str:
@@ -150,6 +151,21 @@ def _describe_use(device: torch.device, asked_gib: float) -> str:
         f"{used_gib:.2f} GiB allocated, {reserved_gib:.2f} reserved of the GPU's "
         f"{total_gib:.2f}{asked}"
     )
+
+
+def _free_remedies(device: torch.device, used_gib: float) -> list[Remedy]:
+    """List what costs nothing, if it would save more than next to nothing."""
+    others = Remedy(
+        action="end the other programs on this GPU",
+        saves_gib=_used_by_others_gib(device),
+        price="costs nothing",
+    )
+    pieces = Remedy(
+        action="set PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True in the environment",
+        saves_gib=_unused_gib(device, used_gib),
+        price="costs nothing",
+    )
+    return [r for r in (others, pieces) if r.saves_gib >= WORTH_NAMING * used_gib]
 
 
 def _unused_gib(device: torch.device, used_gib: float) -> float:

@@ -10,16 +10,17 @@ from rasengan_xl.dataset.encoded import encode_dataset
 from rasengan_xl.errors import UnwritableError
 from rasengan_xl.evaluation.base_losses import name_base_losses, recall_or_measure
 from rasengan_xl.evaluation.held_out import measure_losses, summarise_losses, tabulate_losses
+from rasengan_xl.planning.changes import LOAD_UNET
+from rasengan_xl.planning.known_costs import remember_steps
 from rasengan_xl.ranks import ALONE, Ranks
 from rasengan_xl.runs.folder import RunFolder
-from rasengan_xl.runs.provenance import describe_machine
+from rasengan_xl.runs.provenance import describe_machine, name_device
 from rasengan_xl.runs.records import StageProgress, TableLosses
 from rasengan_xl.sdxl.model_folder import ModelFolder
 from rasengan_xl.training.assembly import Run, assemble_run, find_footing
 from rasengan_xl.training.checkpoints import restore_checkpoint, share_state
 from rasengan_xl.training.course import Progress, take_all_steps
 from rasengan_xl.training.given import measure_given
-from rasengan_xl.training.memory_remedies import LOAD_UNET
 from rasengan_xl.training.out_of_memory import MemoryWatch
 from rasengan_xl.training.summary import summarise_run
 from rasengan_xl.training.verifying import refuse_failure, verify_run
@@ -72,6 +73,7 @@ def _run(
 
     yield StageProgress(stage=LOAD_UNET, done=0, total=1)
     run = assemble_run(settings, folder, footing, dataset)
+    watch.memory = run.state.adapter.options.memory
     yield from _begin(run, footing.model, resume=resume)
     watch.can_resume = True
     yield StageProgress(stage=LOAD_UNET, done=1, total=1)
@@ -107,7 +109,11 @@ def _finish(run: Run, model: ModelFolder) -> Iterator[StageProgress]:
     """Say what the run cost, measure what it gave, and verify that."""
     state, task, folder = run.state, run.task, run.folder
     if task.ranks.is_first:  # stands if the measurement below is broken off
-        folder.write_summary(summarise_run(state, folder, task.compute.device))
+        summary = summarise_run(state, folder, task.compute.device)
+        folder.write_summary(summary)
+        if summary.seconds_per_step is not None:
+            device_name = name_device(task.compute.device)
+            remember_steps(run.settings, device_name, summary.seconds_per_step.median)
     with task.ranks.together(), state.given.in_place():
         losses = yield from _measure_losses(run, model)
     yield StageProgress(stage="verify", done=0, total=1)

@@ -43,6 +43,8 @@ class TrainingState:
     steps_done: int = 0
     skipped_steps: list[int] = field(default_factory=list[int])
     """Steps that fp16 overflow made void."""
+    notes: list[str] = field(default_factory=list[str])
+    """What the user must be told since the last step, one line each; whoever tells it takes it."""
     global_batch: int = 0
     """Pictures that all processes together see in an optimizer step."""
     precision: str = ""

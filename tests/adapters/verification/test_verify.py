@@ -7,6 +7,8 @@ from safetensors.torch import save_file
 from rasengan_xl.adapters import applying
 from rasengan_xl.adapters.unfused import UnfusedChange
 from rasengan_xl.adapters.verification import contents_checks, outputs
+from rasengan_xl.adapters.verification.trained import verify_trained
+from rasengan_xl.config.base_precisions import STORAGES
 from rasengan_xl.errors import AdapterError, ModelError
 from rasengan_xl.tensor_file import read_header, read_tensors, write_tensors
 
@@ -45,6 +47,16 @@ def test_a_sound_run_passes_every_check(runs, method):
     )
     assert kind.layers == len(found.layers)
     assert ("NF4" in found.base) == (method == "qlora")
+
+
+@pytest.mark.parametrize("precision", ["nf4-small", "int8"])
+def test_a_dora_of_a_rounded_base_is_checked_on_the_unquantized_one(make_trained, precision):
+    trained = make_trained("dora", base_precision=precision)
+    assert verify_trained(trained).passed
+    found = verify(trained.file.parent)
+    assert found.passed, details(found)
+    assert statuses(found)["plain diffusers"] == "passed"
+    assert f"trained on it in {STORAGES[precision].title}" in found.base
 
 
 def zero_a_layer(tensors):

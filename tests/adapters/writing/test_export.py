@@ -6,18 +6,25 @@ from diffusers import StableDiffusionXLPipeline
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from rasengan_xl.adapters.changes import weight_change
+from rasengan_xl.adapters.changes import changed_weight, weight_change
 from rasengan_xl.adapters.consumers.targets import KNOWN_VERSIONS, find_target
+from rasengan_xl.adapters.decomposition import (
+    DECOMPOSITIONS_KEY,
+    Decomposition,
+    write_decompositions,
+)
 from rasengan_xl.adapters.low_rank import Limits
 from rasengan_xl.adapters.reading.any_form import read_adapter
 from rasengan_xl.adapters.writing.adapter_file import write_adapter
 from rasengan_xl.adapters.writing.conversion import ExportOptions
 from rasengan_xl.adapters.writing.export import export_adapter
+from rasengan_xl.config.base_precisions import STORAGES
 from rasengan_xl.config.recipe import validate_run
 from rasengan_xl.config.requests import export_settings
 from rasengan_xl.errors import AdapterError, OutputError, RecipeError
 from rasengan_xl.runs.folder import RunFolder
 from rasengan_xl.runs.records import RunSummary
+from rasengan_xl.sdxl.stores import round_as
 
 from .random_contents import ATTENTION, EVERYWHERE, FEED_FORWARD, finish, random_contents
 
@@ -41,7 +48,9 @@ def run(mini_base, tmp_path):
         folder = RunFolder(tmp_path / f"run-{kind}-{base_precision}")
         options = ExportOptions(target=find_target("diffusers"), limits=Limits(residual=0.01))
         contents = random_contents(mini_base, kind, UNET)
-        finish(write_adapter(contents, mini_base, folder.adapter_file, options, lambda _: {}))
+        stored = [Decomposition(stored=STORAGES[base_precision].linears)]
+        told = {DECOMPOSITIONS_KEY: write_decompositions(stored)}
+        finish(write_adapter(contents, mini_base, folder.adapter_file, options, lambda _: told))
         tree = {
             "base_model": "mini",
             "dataset": {"source": "mini", "resolution": 64},
@@ -212,22 +221,33 @@ def test_a_file_that_its_program_would_misread_is_not_written(mini_base, tmp_pat
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_nf4_trained_dora_is_rescaled_to_the_unrounded_rows(mini_base, run, tmp_path):
-    full = export(run("dora"), tmp_path / "full.safetensors", to="diffusers")
-    quantized = export(run("dora", "nf4"), tmp_path / "nf4.safetensors", to="diffusers")
-    assert not any("NF4" in note for note in full.notes)
-    (note,) = (note for note in quantized.notes if "NF4" in note)
-    assert "median 0.9" in note or "median 1.0" in note
-    one, other = (load_file(tmp_path / f"{name}.safetensors") for name in ("full", "nf4"))
-    from rasengan_xl.adapters.writing.quantized_base import norm_ratio
-
-    for name in one:
-        if name.endswith("lora_magnitude_vector"):
-            factor = norm_ratio(mini_base.weight(name.removesuffix(".lora_magnitude_vector")))
-            torch.testing.assert_close(other[name], one[name] * factor)
-            assert (factor - 1).abs().max() > 1e-4
-        else:
-            assert torch.equal(one[name], other[name])
+@pytest.mark.parametrize("consumer", ["diffusers", "merged"])
+@pytest.mark.parametrize(("precision", "store"), [("nf4-small", "nf4"), ("int8", "int8")])
+def test_a_dora_of_a_rounded_base_is_exported_with_the_gain_that_it_was_trained_to(
+    mini_base, run, tmp_path, precision, store, consumer
+):
+    folder = run("dora", precision)
+    out = tmp_path / ("merged" if consumer == "merged" else "exported.safetensors")
+    report = export(folder, out, to=consumer, dtype="fp32")
+    assert any("keeps the gain" in note for note in report.notes)
+    assert report.worst.relative < 1e-5
+    trained = read_adapter(RunFolder(folder).adapter_file, mini_base.layers)
+    if consumer == "merged":
+        merged = StableDiffusionXLPipeline.from_pretrained(out).unet
+        written = {
+            f"unet.{name}": each.weight
+            for name, each in merged.named_modules()
+            if hasattr(each, "weight")
+        }
+    else:
+        exported = read_adapter(out, mini_base.layers).changes
+        assert all(change.stored == "compute" for change in exported.values())
+        written = {n: changed_weight(c, mini_base.weight(n)) for n, c in exported.items()}
+    for name, change in trained.changes.items():
+        weight, rounded = mini_base.weight(name), round_as(store, mini_base.weight(name))
+        of_others = change.direction.difference(weight.shape, weight.device)
+        gain = change.magnitude / (rounded + of_others).norm(dim=1)
+        torch.testing.assert_close(written[name], gain[:, None] * (weight + of_others))
 
 
 def test_a_merged_model_is_base_plus_change(mini_base, run, tmp_path):

@@ -98,6 +98,7 @@ def decompose(raw: RawAdapter, layer: LayerKeys, direction: Difference, axis: Ax
         axis=axis,
         norm_of=meaning.norm_of,
         epsilon=meaning.epsilon,
+        stored=meaning.stored,
     )
 
 

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from rasengan_xl.adapters.adapter import Adapter
+from rasengan_xl.adapters.changes import on_layer
 from rasengan_xl.adapters.contents import AdapterContents
 from rasengan_xl.adapters.files import file_key
 from rasengan_xl.adapters.inventory import predict_trainable_parameters
@@ -28,6 +29,7 @@ from rasengan_xl.adapters.verification.fingerprint import BaseFingerprint
 from rasengan_xl.adapters.verification.kinds import list_kinds
 from rasengan_xl.adapters.verification.outcomes import first_of, not_checked, outcome, plural
 from rasengan_xl.adapters.verification.weights import check_change, measure_change
+from rasengan_xl.config.base_precisions import STORAGES
 from rasengan_xl.config.settings import AdapterSettings
 from rasengan_xl.engine.weights import read_weight
 from rasengan_xl.file_digests import file_digest
@@ -131,9 +133,11 @@ def _measure_changes(adapter: Adapter, contents: AdapterContents) -> list[LayerC
     bases = {f"unet.{name}": layer.base for name, layer in adapter.layers.items()}
     measured: list[LayerChange] = []
     for name, change in contents.changes.items():
-        weight = read_weight(bases[name]) if name in bases else None
-        shape = torch.Size() if weight is None else weight.shape
-        measured.append(measure_change(name, change, shape, weight))
+        if name not in bases:
+            measured.append(measure_change(name, change, torch.Size(), None))
+            continue
+        weight = read_weight(bases[name])
+        measured.append(measure_change(name, on_layer(change, bases[name]), weight.shape, weight))
     return measured
 
 
@@ -149,5 +153,6 @@ def _check_live_scale(trained: TrainedAdapter, contents: AdapterContents) -> Che
 
 
 def _describe_base(trained: TrainedAdapter) -> str:
-    how = "NF4" if trained.settings.base_precision == "nf4" else str(trained.compute.dtype)
-    return f"{trained.model.name} in {how.removeprefix('torch.')}, as it was trained on"
+    storage, dtype = STORAGES[trained.settings.base_precision], trained.compute.dtype
+    how = storage.title if storage.is_quantized else str(dtype).removeprefix("torch.")
+    return f"{trained.model.name} in {how}, as it was trained on"

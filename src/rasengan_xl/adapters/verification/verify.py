@@ -35,6 +35,7 @@ from rasengan_xl.adapters.verification.weights import (
     has_exact_ends,
     measure_change,
 )
+from rasengan_xl.config.base_precisions import STORAGES
 from rasengan_xl.file_digests import file_digest
 from rasengan_xl.runs.records import StageProgress
 from rasengan_xl.runs.verification import Check, LayerChange, Verification
@@ -154,9 +155,10 @@ def _put_together(
 def _describe_base(subject: Subject) -> str:
     if subject.model is None:
         return ""
-    trained_in_4_bits = subject.settings and subject.settings.adapter.base_precision == "nf4"
-    how = " without quantization, though the run trained on it in NF4" if trained_in_4_bits else ""
-    return f"{subject.model.name}{how}"
+    precision = subject.settings.adapter.base_precision if subject.settings else "full"
+    storage = STORAGES[precision]
+    rounded = f" without quantization, though the run trained on it in {storage.title}"
+    return f"{subject.model.name}{rounded if storage.is_quantized else ''}"
 
 
 def _full_size_shape() -> UNet2DConditionModel:

@@ -7,6 +7,7 @@ from typing import cast
 
 import torch
 
+from rasengan_xl.adapters.carrying import is_for_rounded
 from rasengan_xl.adapters.changes import Change, Decomposed, tensors_of
 from rasengan_xl.adapters.consumers.targets import (
     Consumer,
@@ -22,7 +23,6 @@ from rasengan_xl.adapters.writing.conversion import Approximated, ExportOptions
 from rasengan_xl.adapters.writing.merging import MergeOptions, merge_adapter
 from rasengan_xl.adapters.writing.metadata import adapter_texts, merged_texts
 from rasengan_xl.adapters.writing.plain import is_expressible
-from rasengan_xl.adapters.writing.quantized_base import rescale_magnitudes
 from rasengan_xl.adapters.writing.source import Source, find_source
 from rasengan_xl.config.export_settings import ExportSettings, Precision
 from rasengan_xl.errors import OutputError
@@ -82,7 +82,8 @@ def export_adapter(
         OutputError: Something is in the way, or what would be written would not be the adapter.
     """
     refuse_early(out, settings)
-    source, notes = yield from on_full_precision(find_source(path, base))
+    source = find_source(path, base)
+    notes = tell_base(source)
     exported = yield from export_source(source, out, settings)
     return replace(exported, notes=(*source.contents.notes, *notes, *exported.notes))
 
@@ -108,7 +109,7 @@ def refuse_early(out: Path, settings: ExportSettings) -> None:
 def export_source(
     source: Source, out: Path, settings: ExportSettings
 ) -> Generator[StageProgress, None, Exported]:
-    """Write an adapter that has been read, and is for the base as it is stored.
+    """Write an adapter that has been read.
 
     Raises:
         OutputError: Something is in the way, or what would be written would not be the adapter.
@@ -118,21 +119,22 @@ def export_source(
     return (yield from _write(source, out, settings))
 
 
-def on_full_precision(
-    source: Source,
-) -> Generator[StageProgress, None, tuple[Source, tuple[str, ...]]]:
-    """Carry an adapter that was trained on NF4 over to the base as it is stored.
+def tell_base(source: Source) -> tuple[str, ...]:
+    """Say what becomes of an adapter that was trained on a base in fewer bits.
 
-    Returns:
-        The adapter, and what a user must be told.
+    Raises:
+        AdapterError: Its DoRA takes the base, which is not here.
     """
-    if not source.trained_on_nf4:
-        return source, ()
-    if not source.contents.is_decomposed:
-        return source, ("trained on an NF4 base; its change is the same on the 16-bit one",)
-    _ = source.model  # refuses if it is not here
-    rescaled = yield from rescale_magnitudes(source.contents, source.base.weight)
-    return replace(source, contents=rescaled.contents), (rescaled.note,)
+    if is_for_rounded(source.contents):
+        _ = source.model  # refuses if it is not here
+        return (
+            "trained on a base in fewer bits: DoRA's magnitudes are written for the 16-bit one, "
+            "on which each row keeps the gain that it was trained to",
+        )
+    if source.trained_on.is_quantized:
+        kept = "its change is the same on the 16-bit one"
+        return (f"trained on a base in {source.trained_on.title}; {kept}",)
+    return ()
 
 
 def _write(

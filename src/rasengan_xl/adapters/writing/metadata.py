@@ -13,6 +13,7 @@ from rasengan_xl.adapters.decomposition import DECOMPOSITIONS_KEY, write_decompo
 from rasengan_xl.adapters.files import FROM_PURE_NOISE
 from rasengan_xl.adapters.writing.source import Source
 from rasengan_xl.adapters.writing.tensors import Described
+from rasengan_xl.config.base_precisions import STORAGES
 from rasengan_xl.config.settings import RunSettings
 from rasengan_xl.sdxl.model_folder import read_scheduler_config
 from rasengan_xl.tensor_stream import HASH_KEY
@@ -137,9 +138,8 @@ def _training_texts(source: Source, settings: RunSettings) -> dict[str, str]:
 
 def _name_method(settings: RunSettings) -> str:
     adapter = settings.adapter
-    return ("Q" if adapter.base_precision == "nf4" else "") + (
-        "DoRA" if adapter.decompose else "LoRA"
-    )
+    in_4_bits = STORAGES[adapter.base_precision].is_qlora
+    return ("Q" if in_4_bits else "") + ("DoRA" if adapter.decompose else "LoRA")
 
 
 def _shape_texts(target: Target, described: Mapping[str, Described]) -> dict[str, str]:

@@ -75,10 +75,11 @@ def meant_as(change: Decomposed, weight: Weight, meaning: Decomposition) -> Deco
 
     With the gain g = m / norm, the magnitude for another norm is g times that norm.
     """
-    if (change.norm_of, change.epsilon) == (meaning.norm_of, meaning.epsilon):
+    meant = {name: getattr(meaning, name) for name in ("norm_of", "epsilon", "stored")}
+    if all(getattr(change, name) == value for name, value in meant.items()):
         return change
     unit = torch.ones_like(change.magnitude, dtype=torch.float32)
-    there = replace(change, magnitude=unit, norm_of=meaning.norm_of, epsilon=meaning.epsilon)
+    there = replace(change, magnitude=unit, **meant)
     magnitude = (change.gain(weight) / there.gain(weight)).reshape(change.magnitude.shape)
     return replace(there, magnitude=magnitude)
 

@@ -13,8 +13,8 @@ from rasengan_xl.adapters.writing.export import (
     Exported,
     export_adapter,
     export_source,
-    on_full_precision,
     refuse_early,
+    tell_base,
 )
 from rasengan_xl.adapters.writing.source import Source, read_source
 from rasengan_xl.config.export_settings import ExportSettings
@@ -49,7 +49,7 @@ def export_adapters(
             "each, such as --weights 0.7,0.3"
         )
     refuse_early(out, settings)
-    sources, notes = yield from _read_all(paths, base)
+    sources, notes = _read_all(paths, base)
     source, found = yield from _combine(sources, weights, settings)
     plain = settings.model_copy(update={"rank": None, "residual": None})
     exported = yield from export_source(source, out, plain)
@@ -69,16 +69,14 @@ def _refuse_needless(settings: ExportSettings) -> None:
         raise RecipeError("export: merge: takes several adapters; name another, or leave it out")
 
 
-def _read_all(
-    paths: Sequence[Path], base: str | None
-) -> Generator[StageProgress, None, tuple[list[Source], tuple[str, ...]]]:
-    """Read adapters on the base that all share, and carry them over to it as it is stored."""
+def _read_all(paths: Sequence[Path], base: str | None) -> tuple[list[Source], tuple[str, ...]]:
+    """Read adapters on the base that all share, and say what must be known of them."""
     sources: list[Source] = []
     notes: list[str] = []
     for subject in _on_one_base([find_subject(path, base) for path in paths]):
-        source, told = yield from on_full_precision(read_source(subject))
+        source = read_source(subject)
         sources.append(source)
-        notes += (f"{source.title}: {note}" for note in told)
+        notes += (f"{source.title}: {note}" for note in tell_base(source))
     pure = [source.from_pure_noise for source in sources]
     if any(pure) and not all(pure):
         notes.append("some of them were trained with zero terminal SNR, and all are drawn so")

@@ -10,6 +10,7 @@ from rasengan_xl.adapters.contents import AdapterContents
 from rasengan_xl.adapters.files import begins_from_pure_noise
 from rasengan_xl.adapters.reading.any_form import read_adapter
 from rasengan_xl.adapters.verification.subject import Subject, find_subject
+from rasengan_xl.config.base_precisions import STORAGES, Storage
 from rasengan_xl.errors import AdapterError
 from rasengan_xl.runs.finding import folder_around
 from rasengan_xl.runs.folder import Kind, RunFolder, read_record
@@ -80,10 +81,10 @@ class Source:
         return hashlib.sha256(settings.model_dump_json().encode()).hexdigest()
 
     @property
-    def trained_on_nf4(self) -> bool:
-        """Whether the base was in 4 bits, as far as a run tells."""
+    def trained_on(self) -> Storage:
+        """How the base was stored, as far as a run tells."""
         settings = self.subject.settings
-        return settings is not None and settings.adapter.base_precision == "nf4"
+        return STORAGES["full" if settings is None else settings.adapter.base_precision]
 
     @property
     def from_pure_noise(self) -> bool:

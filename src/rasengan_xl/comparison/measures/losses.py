@@ -31,7 +31,7 @@ def measure_losses(evidence: Evidence) -> Iterator[Measured]:
     on_own = Title(
         key="held_out_loss_trained_base",
         label="Held-out loss on the base it was trained on",
-        note="NF4 for QLoRA; the same as above for the others",
+        note="In fewer bits for quantized arms; the same as above for the others",
         direction="lower",
         group="loss",
     )

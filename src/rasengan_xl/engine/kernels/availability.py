@@ -1,8 +1,10 @@
 """Where a kernel in Triton can take the place of PyTorch's own."""
 
+import logging
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
+from subprocess import SubprocessError
 from typing import Any
 
 import torch
@@ -13,14 +15,15 @@ FOR_BF16 = (8, 0)
 OLDEST = (7, 5)
 """Compute capability of the oldest GPU that Triton still compiles for, the T4's."""
 
+logger = logging.getLogger(__name__)
+
 
 def has_kernels(tensor: Tensor) -> bool:
     """Say whether a tensor is where, and of a type that, the kernels can read."""
-    if not tensor.is_cuda or not _triton_is_there():
+    if not tensor.is_cuda or tensor.dtype not in {torch.bfloat16, torch.float16, torch.float32}:
         return False
-    if tensor.dtype == torch.bfloat16:
-        return _capability(tensor.device) >= FOR_BF16
-    return tensor.dtype in {torch.float16, torch.float32} and (_capability(tensor.device) >= OLDEST)
+    needed = FOR_BF16 if tensor.dtype == torch.bfloat16 else OLDEST
+    return _capability(tensor.device) >= needed and kernels_work(tensor.device)
 
 
 @cache
@@ -30,8 +33,17 @@ def load_kernels(name: str) -> Any:
 
 
 @cache
-def _triton_is_there() -> bool:
-    return find_spec("triton") is not None
+def kernels_work(device: torch.device) -> bool:
+    """Say whether Triton is there and finds the C compiler that it needs, which not all have."""
+    if find_spec("triton") is None:
+        return False
+    one = torch.ones(1, 1, device=device)
+    try:
+        load_kernels("gain").apply_(one, one[0], None)
+    except (ImportError, OSError, RuntimeError, SubprocessError) as error:
+        logger.warning("Triton does not work here: computing slower without it (%s)", error)
+        return False
+    return True
 
 
 @cache

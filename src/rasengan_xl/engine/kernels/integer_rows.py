@@ -1,7 +1,8 @@
 # pyright: basic, reportMissingImports=false, reportIndexIssue=false
 """Round rows to 8-bit whole numbers, and turn sums of their products back, in one pass each."""
 
-from typing import Any
+# pyright: basic, reportMissingImports=false, reportIndexIssue=false
+from typing import Any, no_type_check
 
 import torch
 import triton
@@ -65,6 +66,7 @@ def scale_sums(
 
 
 @triton.jit
+@no_type_check
 def _round_row(
     values: Any,
     factors: Any,
@@ -91,6 +93,7 @@ def _round_row(
 
 
 @triton.jit
+@no_type_check
 def _scale_row(
     sums: Any,
     scales: Any,

@@ -1,5 +1,6 @@
 """Settle what of the engine a run uses, where its settings leave it open."""
 
+from dataclasses import replace
 from typing import Literal
 
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
@@ -8,6 +9,7 @@ from rasengan_xl.adapters.attach import find_targets, fits_fused, refuse_convolu
 from rasengan_xl.config.engine_settings import MemoryMode, Switch
 from rasengan_xl.config.settings import RunSettings
 from rasengan_xl.engine.options import EngineOptions
+from rasengan_xl.engine.step_graph import why_no_graph
 from rasengan_xl.errors import RecipeError
 from rasengan_xl.sdxl.compute import Compute
 
@@ -34,7 +36,7 @@ def settle_engine(
         return _plain(settings)
     refuse_convolutions(targets)
     on_cuda = compute.device.type == "cuda"
-    return EngineOptions(
+    options = EngineOptions(
         implementation="fused",
         memory=_settle_memory(settings),
         group_projections=asked.group_projections,
@@ -45,11 +47,14 @@ def settle_engine(
         fused_group_norm=asked.fused_group_norm,
         channels_last=_settle(asked.channels_last, auto=on_cuda),
         attention=asked.attention if on_cuda else "default",
-        cuda_graph=_settle(asked.cuda_graph, auto=on_cuda),
         compile=asked.compile,
         cache_text_kv=asked.cache_text_kv,
         int8_compute=_settle(asked.int8_compute, auto=False),
     )
+    obstacle = why_no_graph(compute.device, options, settings.adapter.dropout)
+    if asked.cuda_graph == "on" and obstacle:
+        raise RecipeError(f"engine.cuda_graph = 'on': {obstacle}; use 'auto' or 'off'")
+    return replace(options, cuda_graph=_settle(asked.cuda_graph, auto=obstacle is None))
 
 
 def _plain(settings: RunSettings) -> EngineOptions:

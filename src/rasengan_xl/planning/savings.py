@@ -1,0 +1,81 @@
+"""How much a change would save, by planning the run with it and without."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+
+from rasengan_xl.config.engine_settings import MemoryMode
+from rasengan_xl.config.settings import RunSettings
+from rasengan_xl.planning.changes import (
+    ENCODE_CAPTIONS,
+    ENCODE_PICTURES,
+    PHASES,
+    TRAIN,
+    Change,
+    Situation,
+    list_changes,
+)
+from rasengan_xl.planning.engine_choice import settle_engine
+from rasengan_xl.planning.gpus import GIB
+from rasengan_xl.planning.memory_modes import with_mode
+from rasengan_xl.planning.model_shape import ModelShape
+from rasengan_xl.planning.phases import simulate_captions, simulate_pictures
+from rasengan_xl.planning.simulate import Needs, simulate_held_out, simulate_step
+from rasengan_xl.sdxl.compute import Compute
+
+WORTH_NAMING = 0.01
+"""Of the memory in use: what saves less is no remedy."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Saving:
+    """A change, and the memory that it saves in a phase."""
+
+    change: Change
+    saves_gib: float
+
+
+def savings(
+    settings: RunSettings, shape: ModelShape, compute: Compute, phase: str, memory: MemoryMode
+) -> Iterator[Saving]:
+    """Plan one change after another, what costs least first; leave out what saves next to nothing.
+
+    Args:
+        settings: Of the run.
+        shape: Of its base model.
+        compute: Where it runs, and in which precision.
+        phase: In which memory lacks.
+        memory: The memory mode in use.
+    """
+    if phase not in PHASES:
+        return
+    settings = with_mode(settings, memory)
+    before = _peak_gib(settings, shape, compute, phase)
+    situation = Situation(
+        settings=settings,
+        memory=memory,
+        on_cuda=compute.device.type == "cuda",
+        dtype=compute.dtype,
+    )
+    for change in list_changes(situation, phase):
+        changed = change.applied(settings)
+        # Whichever 16-bit format `auto` turns out to be, it takes as much.
+        dtype = torch.bfloat16 if "compute.precision" in change.values else compute.dtype
+        after = _peak_gib(changed, shape, Compute(compute.device, dtype), phase)
+        if before - after >= WORTH_NAMING * before:
+            yield Saving(change=change, saves_gib=before - after)
+
+
+def _peak_gib(settings: RunSettings, shape: ModelShape, compute: Compute, phase: str) -> float:
+    return _simulate(settings, shape, compute, phase).peak.total / GIB
+
+
+def _simulate(settings: RunSettings, shape: ModelShape, compute: Compute, phase: str) -> Needs:
+    if phase == ENCODE_CAPTIONS:
+        return simulate_captions(shape, compute.dtype)
+    if phase == ENCODE_PICTURES:
+        return simulate_pictures(shape, settings.dataset.resolution)
+    options = settle_engine(settings, shape.skeleton, compute)
+    simulate = simulate_step if phase == TRAIN else simulate_held_out
+    return simulate(settings, shape, options, compute.dtype)

@@ -1,0 +1,38 @@
+"""Kernels are used where they work, and PyTorch's own elsewhere."""
+
+import logging
+
+import pytest
+import torch
+
+from rasengan_xl.engine.kernels import availability
+
+
+@pytest.fixture(autouse=True)
+def forget():
+    yield
+    availability.kernels_work.cache_clear()
+
+
+def test_tensors_in_main_memory_and_without_values_have_none():
+    assert not availability.has_kernels(torch.ones(2))
+    assert not availability.has_kernels(torch.ones(2, device="meta"))
+
+
+def test_a_machine_without_a_compiler_is_told_once_that_it_computes_slower(monkeypatch, caplog):
+    def load(_name):
+        raise RuntimeError("Failed to find C compiler")
+
+    monkeypatch.setattr(availability, "find_spec", lambda _name: True)
+    monkeypatch.setattr(availability, "load_kernels", load)
+    with caplog.at_level(logging.WARNING):
+        assert [availability.kernels_work(torch.device("cpu")) for _ in range(2)] == [False, False]
+    assert [record.getMessage() for record in caplog.records] == [
+        "Triton does not work here: computing slower without it (Failed to find C compiler)"
+    ]
+
+
+def test_without_triton_nothing_is_tried(monkeypatch, caplog):
+    monkeypatch.setattr(availability, "find_spec", lambda _name: None)
+    assert not availability.kernels_work(torch.device("cpu"))
+    assert caplog.records == []

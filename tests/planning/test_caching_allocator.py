@@ -1,0 +1,46 @@
+from rasengan_xl.planning.caching_allocator import MIB, CachingAllocator, replay
+from rasengan_xl.planning.ledger import Ledger
+
+
+def test_small_pieces_share_a_segment_and_large_ones_have_their_own():
+    allocator = CachingAllocator()
+    for _ in range(4):
+        allocator.take(MIB // 2)
+    assert (allocator.allocated, allocator.reserved) == (2 * MIB, 2 * MIB)
+    allocator.take(4 * MIB)
+    assert allocator.reserved == 22 * MIB
+    allocator.take(33 * MIB)
+    assert allocator.reserved == 56 * MIB
+
+
+def test_a_rest_that_is_not_worth_it_is_not_split_off():
+    allocator = CachingAllocator()
+    allocator.take(33 * MIB)  # of a segment of 34
+    assert allocator.allocated == 34 * MIB
+
+
+def test_free_neighbours_become_one_and_serve_a_larger_request():
+    allocator = CachingAllocator()
+    first, second = allocator.take(8 * MIB), allocator.take(8 * MIB)
+    assert allocator.reserved == 20 * MIB
+    allocator.give_back(second)
+    allocator.give_back(first)
+    allocator.take(19 * MIB)
+    assert allocator.reserved == 20 * MIB
+
+
+def test_the_smallest_block_that_is_large_enough_is_taken():
+    allocator = CachingAllocator()
+    large, _, small = allocator.take(64 * MIB), allocator.take(MIB), allocator.take(32 * MIB)
+    allocator.give_back(large)
+    allocator.give_back(small)
+    assert allocator.take(32 * MIB) is small
+
+
+def test_a_ledger_is_served_in_order():
+    ledger = Ledger()
+    for _ in range(3):  # the same 10 MiB again and again
+        ledger.give_back(ledger.take(10 * MIB, "mm"))
+    served = replay(ledger)
+    assert (served.most_allocated, served.most_reserved) == (10 * MIB, 10 * MIB)
+    assert served.allocated == 0
