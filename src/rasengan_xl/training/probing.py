@@ -92,7 +92,7 @@ def _assemble(
     settings: RunSettings, model: ModelFolder, compute: Compute
 ) -> tuple[TrainingState, StepComputer]:
     unet = load_unet(model, compute, settings.adapter.base_precision)
-    chosen = with_mode(settings, choose_memory_mode(settings, compute))
+    chosen = with_mode(settings, choose_memory_mode(settings, compute, shape=read_shape(model)))
     adapter = attach_adapter(
         unet, settings.adapter, settings.seed, settle_engine(chosen, unet, compute)
     )
