@@ -11,7 +11,7 @@ from torch.nn import functional
 def input_gradient(
     gradient: Float[Tensor, "batch out_channel rows columns"],
     layer: nn.Conv2d,
-    weight: Float[Tensor, "out_channel in_channel down across"],
+    weight: Float[Tensor, "out_channel group_channel down across"],
     shape: torch.Size,
 ) -> Float[Tensor, "batch in_channel height width"]:
     """Return the gradient of what a convolution was given, of that of what it made.
