@@ -67,7 +67,7 @@ def test_only_seeds_that_every_arm_finished_count(course):
     assert stood.seconds == pytest.approx(5.0)
     assert [arm.seeds for arm in stood.arms.values()] == [1, 1]
     assert stood.arms["slow"].loss == pytest.approx(0.4)
-    assert "NF4" in stood.note
+    assert "in fewer bits for a quantized arm" in stood.note
 
 
 def test_an_arm_without_a_checkpoint_for_each_seed_is_left_out(course):

@@ -2,7 +2,7 @@
 """Round rows to 8-bit whole numbers, and turn sums of their products back, in one pass each."""
 
 # pyright: basic, reportMissingImports=false, reportIndexIssue=false
-from typing import Any, no_type_check
+from typing import no_type_check
 
 import torch
 import triton
@@ -68,12 +68,12 @@ def scale_sums(
 @triton.jit
 @no_type_check
 def _round_row(
-    values: Any,
-    factors: Any,
-    rows: Any,
-    scales: Any,
-    width: Any,
-    stride: Any,
+    values,
+    factors,
+    rows,
+    scales,
+    width,
+    stride,
     SMALLEST: tl.constexpr,
     HAS_FACTORS: tl.constexpr,
     BLOCK: tl.constexpr,
@@ -95,12 +95,12 @@ def _round_row(
 @triton.jit
 @no_type_check
 def _scale_row(
-    sums: Any,
-    scales: Any,
-    factors: Any,
-    bias: Any,
-    product: Any,
-    width: Any,
+    sums,
+    scales,
+    factors,
+    bias,
+    product,
+    width,
     HAS_FACTORS: tl.constexpr,
     HAS_BIAS: tl.constexpr,
     BLOCK: tl.constexpr,
