@@ -101,6 +101,11 @@ class Projections:
         return self.low_rank is not None and self.low_rank.gain is not None
 
     @property
+    def draws_by_chance(self) -> bool:
+        """Whether the adapter's dropout is at work while training."""
+        return self.low_rank is not None and self.low_rank.dropout > 0
+
+    @property
     def anchor(self) -> Tensor | None:
         """What makes autograd call backward, though the input may depend on nothing."""
         return self._adapter.anchor if self._adapter is not None and self.is_adapted else None

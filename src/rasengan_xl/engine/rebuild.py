@@ -170,9 +170,7 @@ class Alone(nn.Module):
     @property
     def draws_by_chance(self) -> bool:
         """Whether the adapter's dropout is at work."""
-        groups = [projections for projections, _ in self._projection.groups]
-        dropouts = [group.low_rank.dropout for group in groups if group.low_rank is not None]
-        return self.training and any(dropouts)
+        return self.training and self._projection.draws_by_chance
 
 
 def _list_groups(
