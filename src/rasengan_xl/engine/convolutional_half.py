@@ -24,7 +24,8 @@ def rebuild_convolutions(unet: UNet2DConditionModel, options: EngineOptions) -> 
     Names of parameters stay, and the parameters themselves.
     """
     if options.compile:
-        compiler.recompile_limit = max(compiler.recompile_limit, FORMS_OF_A_BLOCK)
+        # By its old name, which still holds: PyTorch 2.6 knows no `recompile_limit`.
+        compiler.cache_size_limit = max(compiler.cache_size_limit, FORMS_OF_A_BLOCK)
     if _needs_blocks(options):
         _replace_blocks(unet, options)
     if options.fused_group_norm:
