@@ -197,6 +197,32 @@ def test_a_step_that_is_seen_again_is_replayed(start):
     assert record.replays == (10 - 2) + (5 - 1)
 
 
+def test_a_recording_that_fails_on_its_way_back_leaves_no_gradient(start):
+    told: list[str] = []
+
+    def fail(_):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    def hook(_module, _given, made):
+        made.register_hook(fail)
+
+    def add_twice(*, breaks_off: bool):
+        state, eager = start(Compute(torch.device("cpu"), torch.bfloat16), "lora")
+
+        def record(_):  # not of what it is given, which holds no numbers yet
+            with state.adapter.unet.mid_block.register_forward_hook(hook):
+                return eager.add_gradient(draw_batch(3, 8))
+
+        recorded = RecordedStep(eager, lambda: record, told.append)
+        for seed in (1, 2):
+            (recorded if breaks_off else eager).add_gradient(draw_batch(seed, 8))
+        return {name: gradient.clone() for name, gradient in state.adapter.gradients().items()}
+
+    expected, found = add_twice(breaks_off=False), add_twice(breaks_off=True)
+    assert len(told) == 1
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("compute", [BF16, FP16], ids=name_case)

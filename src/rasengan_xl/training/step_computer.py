@@ -33,7 +33,12 @@ class EagerStep:
         loss = self.state.scaler.scale(each.sum() / self.pictures_per_step)
         # A thread of its own for the backward pass would have 64 MiB of cuBLAS's workspace.
         with torch.autograd.set_multithreading_enabled(False):
-            loss.backward()
+            try:
+                loss.backward()
+            except BaseException:
+                # A recording that failed has computed nothing: its memory holds anything.
+                adapter.abandon()
+                raise
         adapter.collect()
         return each.detach()
 
@@ -91,7 +96,6 @@ class RecordedStep:
         kept = {name: p.grad.clone() for name, p in adapter.trained.items() if p.grad is not None}
 
         def bring_back() -> None:
-            adapter.collect()  # what is only half computed, out of its buffer
             adapter.clear_gradients()
             for name, parameter in adapter.trained.items():
                 if parameter.grad is not None:
