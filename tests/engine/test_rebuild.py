@@ -185,6 +185,12 @@ def test_dropout_is_at_work_only_while_training():
         assert not torch.equal(compute(adapter.unet.train(), inputs), compute(without, inputs))
 
 
+def test_layers_of_our_own_train_or_do_not_as_those_they_replace():
+    for training in (False, True):
+        unet = attach(build_unet(torch.float32).train(training), targets=ALL, dropout=0.5).unet
+        assert {module.training for module in unet.modules()} == {training}
+
+
 @pytest.mark.parametrize("precision", ["full", "nf4"])
 @pytest.mark.parametrize("decompose", [False, True])
 def test_a_fresh_adapter_changes_nothing_to_the_bit_and_one_that_is_disabled_neither(

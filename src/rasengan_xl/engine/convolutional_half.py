@@ -74,7 +74,7 @@ def _replace_norms(unet: UNet2DConditionModel) -> None:
     shell: Any = unet
     if isinstance(shell.conv_act, nn.SiLU) and is_frozen_norm(shell.conv_norm_out):
         shell.conv_norm_out = FusedGroupNorm(shell.conv_norm_out, activate=True)
-        shell.conv_act = nn.Identity()
+        shell.conv_act = nn.Identity().train(shell.training)
     for parent, name, child in _children(unet):
         if is_frozen_norm(child) and not isinstance(parent, LeanResnetBlock):
             norm = FusedGroupNorm(cast("nn.GroupNorm", child), activate=False)

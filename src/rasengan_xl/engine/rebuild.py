@@ -162,6 +162,7 @@ class Alone(nn.Module):
         super().__init__()
         self.base_layer = base_layer
         self._projection = projection
+        self.train(base_layer.training)
 
     def forward(self, given: Tensor) -> Tensor:
         """Compute the layer with its adapter."""

@@ -61,6 +61,7 @@ class TransformerBlock(nn.Module):
             self.add_module(name, child)
         self._parts = parts
         self._recompute = recompute
+        self.train(block.training)
 
     def forward(
         self,
@@ -138,6 +139,7 @@ class Transformer(nn.Module):
         for name, child in transformer.named_children():
             self.add_module(name, child)
         self._enter, self._leave = enter, leave
+        self.train(transformer.training)
 
     def forward(
         self,
