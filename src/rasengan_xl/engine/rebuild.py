@@ -154,6 +154,12 @@ def rebuild(
     return Rebuilt(adapter=adapter, decomposition=decomposition)
 
 
+def is_rebuilt(unet: UNet2DConditionModel) -> bool:
+    """Tell whether a UNet computes by our own layers already."""
+    modules: Iterator[nn.Module] = cast("Any", unet).modules()
+    return any(isinstance(m, TransformerBlock | Transformer | Alone) for m in modules)
+
+
 class Alone(nn.Module):
     """An adapted layer that shares its input with no other."""
 
