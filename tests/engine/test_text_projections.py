@@ -2,9 +2,11 @@
 
 import pytest
 import torch
+from diffusers import UNet2DConditionModel
 
 from rasengan_xl.engine.options import EngineOptions
 
+from ..conftest import build_tiny_unet
 from .steps import attach, build_unet, compute, draw_inputs
 
 
@@ -38,3 +40,15 @@ def test_a_block_that_computes_its_own_finds_the_same():
     options = EngineOptions(batch_text_projections=False)
     outputs = [compute(attach(build_unet(), each).unet, inputs) for each in (None, options)]
     torch.testing.assert_close(*outputs, rtol=1e-12, atol=1e-12)
+
+
+def test_where_a_unet_changes_the_caption_first_keys_are_of_what_it_makes_of_it():
+    shape = {n: v for n, v in build_tiny_unet().config.items() if not n.startswith("_")}
+    shape |= {"encoder_hid_dim": 128, "encoder_hid_dim_type": "text_proj"}
+    torch.manual_seed(0)
+    unet = UNet2DConditionModel(**shape).double()
+    inputs = draw_inputs(torch.float64)
+    with torch.no_grad():
+        before = compute(unet, inputs)
+        found = compute(attach(unet, is_fresh=True).unet, inputs)
+    torch.testing.assert_close(found, before, rtol=1e-12, atol=1e-12)

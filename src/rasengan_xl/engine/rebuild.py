@@ -1,7 +1,7 @@
 """Put our own layers into a UNet, in place of those of diffusers that they compute faster."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 import torch
@@ -117,6 +117,8 @@ def rebuild(
         shape: Of the adapter.
     """
     modules: dict[str, nn.Module] = dict(cast("Any", unet).named_modules())
+    if cast("Any", unet).encoder_hid_proj is not None:  # blocks are not given the caption itself
+        options = replace(options, batch_text_projections=False)
     builder = _Builder(modules=modules, layers=layers, options=options)
     blocks = [n for n, m in modules.items() if isinstance(m, BasicTransformerBlock) and _fits(m)]
     transformers = [
