@@ -57,6 +57,8 @@ class MemoryWatch:
     compute: Compute | None = None
     memory: MemoryMode = "keep-all"
     """The memory mode in use."""
+    captions: int | None = None
+    """How many the dataset has, once it is known."""
     can_resume: bool = False
     resident_at_first_gib: float = field(
         default_factory=lambda: peak_memory_gib(torch.device("cpu"))
