@@ -5,7 +5,7 @@ no more: 140 layers of SDXL's, whose products are 166,400 numbers for each of 77
 """
 
 import shutil
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from itertools import groupby
@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from rasengan_xl.cache_folder import cache_folder
 from rasengan_xl.config.base_precisions import BasePrecision
 from rasengan_xl.config.settings import RunSettings
 from rasengan_xl.dataset.encoded import EncodedDataset, EncodedPictures
@@ -83,13 +84,19 @@ def encode_key_values(
         yield StageProgress(stage=STAGE, done=0, total=len(missing), note=room)
         yield from _encode(missing[part.index :: part.count], store, pictures, base)
 
-    wordings = {w for picture in _all_pictures(dataset) for w in picture.wordings}
-    yield from fill_store(store, [*sorted(wordings), pictures.null_key], encode, ranks)
+    yield from fill_store(store, _list_captions(dataset), encode, ranks)
     return replace(
         dataset,
         train=replace(dataset.train, key_values=store),
         held_out=replace(dataset.held_out, key_values=store),
     )
+
+
+def free_bytes() -> int:
+    """Return how much room there is for what is kept of captions."""
+    folder = cache_folder().absolute()
+    here = next(each for each in (folder, *folder.parents) if each.exists())
+    return max(0, shutil.disk_usage(here).free - FULL_SHARD_BYTES)
 
 
 def bytes_of_a_caption(tokens: int, columns: Mapping[str, range], dtype: torch.dtype) -> int:
@@ -99,11 +106,14 @@ def bytes_of_a_caption(tokens: int, columns: Mapping[str, range], dtype: torch.d
 
 def count_captions(dataset: EncodedDataset) -> int:
     """Count the captions whose keys and values a run needs, the empty one among them."""
-    return len({w for picture in _all_pictures(dataset) for w in picture.wordings}) + 1
+    return len(_list_captions(dataset))
 
 
-def _all_pictures(dataset: EncodedDataset) -> Iterable:
-    return (*dataset.train.pictures, *dataset.held_out.pictures)
+def _list_captions(dataset: EncodedDataset) -> list[str]:
+    """Return the keys of captions: what is trained on, what is measured with, and none."""
+    trained = {wording for picture in dataset.train.pictures for wording in picture.wordings}
+    measured = {picture.wordings[0] for picture in dataset.held_out.pictures}
+    return sorted({*trained, *measured, dataset.train.null_key})
 
 
 def _check_room(
@@ -112,9 +122,9 @@ def _check_room(
     """Say what the disk must hold; refuse if it cannot."""
     tokens = pictures.null_prompt.states.shape[1]
     wanted = len(missing) * bytes_of_a_caption(tokens, base.columns, base.compute.dtype)
-    free = shutil.disk_usage(folder).free
+    free = free_bytes()
     told = f"keys and values of {len(missing):,} captions take {_write_size(wanted)} in {folder}"
-    if wanted + FULL_SHARD_BYTES > free:
+    if wanted > free:
         raise DeviceError(
             f"engine.cache_text_kv = true: {told}, whose disk has {_write_size(free)} left: make "
             "room, name another folder with RASENGAN_CACHE, or leave it out"

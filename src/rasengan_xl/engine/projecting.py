@@ -20,6 +20,7 @@ from rasengan_xl.engine.projections import Kept, Projections
 Sequence3D = Float[Tensor, "batch token width"]
 Given = Float[Tensor, "*lead input"]
 Output = Float[Tensor, "*lead output"]
+Joined = Float[Tensor, "*lead layer_output"]
 
 _aten: Any = torch.ops.aten
 
@@ -50,7 +51,7 @@ class Projection:
         given: Given,
         norm: nn.LayerNorm | None = None,
         *,
-        base: Output | None = None,
+        base: Joined | None = None,
         training: bool = False,
     ) -> list[Output]:
         """Normalise, and multiply by the weights of all layers.

@@ -76,6 +76,6 @@ def _join(columns: Sequence[range]) -> list[range]:
     return joined
 
 
-def _cut(kept: KeyValues, stretches: Sequence[range]) -> KeyValues:
+def _cut(kept: KeyValues, stretches: Sequence[range]) -> Text:
     """Copy some columns: what is given stays as it is."""
     return torch.cat([kept[..., each.start : each.stop] for each in stretches], dim=-1)

@@ -1,7 +1,7 @@
 """Frozen layers whose weights stay in main memory, wherever the rest of their model lies."""
 
 from collections.abc import Callable
-from typing import Any, Self
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float
@@ -40,7 +40,7 @@ class MainMemoryLinear(nn.Linear):
         """Multiply where the input lies, in the layer's compute precision."""
         return multiply_where_given(input.to(self.compute_dtype), self)
 
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:  # noqa: FBT001, FBT002 - PyTorch's
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "MainMemoryLinear":  # noqa: FBT001, FBT002 - PyTorch's
         """Stay where it is when the model moves."""
         del fn, recurse
         return self
@@ -50,7 +50,9 @@ def multiply_where_given(
     given: Float[Tensor, "*lead inside"], layer: MainMemoryLinear
 ) -> Float[Tensor, "*lead outside"]:
     """Compute a layer where its input lies."""
-    bias = None if layer.bias is None else layer.bias.to(given.device)
+    bias = cast("Tensor | None", layer.bias)
+    if bias is not None:
+        bias = bias.to(given.device)
     return functional.linear(given, _read(layer).to(given.device), bias)
 
 

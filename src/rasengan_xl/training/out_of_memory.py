@@ -105,7 +105,12 @@ class MemoryWatch:
         used_gib = peak_memory_gib(device) + asked_gib
         free = _free_remedies(device, used_gib) if device.type == "cuda" else []
         found = savings(
-            self.settings, read_shape(self.model), self.compute, self.phase, self.memory
+            self.settings,
+            read_shape(self.model),
+            self.compute,
+            self.phase,
+            self.memory,
+            self.captions,
         )
         planned = (
             Remedy(
