@@ -126,3 +126,17 @@ def spoil(unet):
     for layer in unet.modules():
         if isinstance(layer, MainMemoryLinear):
             layer.weight = None
+
+
+@pytest.mark.parametrize("precision", ["full", "int8"])
+def test_what_is_held_back_lies_elsewhere_than_all_else(precision):
+    """The meta device stands for a GPU: it computes with nothing that lies in main memory."""
+    unet = build_unet(torch.bfloat16, precision, held_back=True).to("meta")
+    adapter = attach(unet, base_precision=precision)
+    held = [layer for layer in unet.modules() if isinstance(layer, MainMemoryLinear)]
+    assert {layer.weight.device.type for layer in held} == {"cpu"}
+    assert adapter.rebuilt.adapter.weights.is_meta
+    inputs = tuple(tensor.to("meta") for tensor in draw_inputs(torch.bfloat16))
+    kept = torch.empty(4, 77, 512, dtype=torch.bfloat16, device="meta")
+    for extra in ({}, {"key_values": kept}):
+        assert learn(adapter, inputs, extra)[0].is_meta
