@@ -15,6 +15,7 @@ import json
 import statistics
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -271,6 +272,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", default="cuda", choices=("cuda", "cpu"))
     parser.add_argument("--small", action="store_true", help="mini SDXL's UNet, to try the script")
+    parser.add_argument(
+        "--at-once", type=int, default=1, help="cases side by side: memory is told, time is not"
+    )
     parser.add_argument("--only", type=int, nargs="+", help="numbers of cases, from 0")
     parser.add_argument("--table", type=Path, help="render a file of earlier rows")
     parser.add_argument("--fit", type=Path, help="fit the planner's efficiencies to earlier rows")
@@ -286,14 +290,24 @@ def main() -> None:
         basis = f"{len(timings)} steps of SDXL's UNet, {arguments.fit.name}"
         print(json.dumps(asdict(fit_efficiencies(timings, basis)), indent=2))
     else:
-        for number in arguments.only or range(len(CASES)):
-            method, resolution, batch, changes = CASES[number]
-            name = " ".join([method, f"{resolution} px", f"b{batch}", *changes.values()])
-            row = run_apart(
-                settings_of(CASES[number], arguments.device, small=arguments.small),
-                small=arguments.small,
-            )
-            print(json.dumps({"case": name, **row}), flush=True)
+        run_all(arguments)
+
+
+def run_all(arguments: argparse.Namespace) -> None:
+    """Measure cases, and write down each as it is done."""
+
+    def measure_case(number: int) -> dict[str, Any]:
+        method, resolution, batch, changes = CASES[number]
+        settings = settings_of(CASES[number], arguments.device, small=arguments.small)
+        row = run_apart(settings, small=arguments.small)
+        if arguments.at_once > 1 and "failed" not in row:
+            row |= dict.fromkeys(("seconds", "card_gib"))  # not of this process alone
+        name = " ".join([method, f"{resolution} px", f"b{batch}", *changes.values()])
+        return {"case": name, **row}
+
+    with ThreadPoolExecutor(arguments.at_once) as processes:
+        for row in processes.map(measure_case, arguments.only or range(len(CASES))):
+            print(json.dumps(row), flush=True)
 
 
 if __name__ == "__main__":

@@ -3,16 +3,17 @@
 import gc
 import sys
 from collections import Counter
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from importlib import import_module
-from typing import Any
+from typing import Any, cast
 from weakref import ref
 
 import torch
 from torch import Tensor
 from torch.nn import functional
+from torch.utils import checkpoint as _checkpoint
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -49,6 +50,15 @@ def count_step(arm: Arm, build: Callable[[Arm, Compute], Trainer]) -> Counts:
     Attention is taken to be one kernel each way; the casts of autocast are counted.
     """
     trainer = build(arm, Compute(torch.device("meta"), DTYPES[arm.precision]))
+    if arm.trainer == "diffusers" and arm.checkpointing:
+        # What is computed again is cast again, too, whatever the forward pass has cast.
+        checkpoints: Any = _checkpoint
+        again = partial(
+            checkpoints.checkpoint,
+            use_reentrant=False,
+            context_fn=lambda: (nullcontext(), autocast_of(arm)),
+        )
+        trainer.unet.enable_gradient_checkpointing(again)
     forward, backward = Watch(), Watch()
     with flash_attention(), autocast_of(arm), own_kernels() as ours:
         with forward:
@@ -98,12 +108,10 @@ class Watch(TorchDispatchMode):
         if name not in NO_KERNEL:
             self.kernels[name] += 1
         result: Any = func(*args, **(kwargs or {}))
-        several: tuple[Any, ...] = tuple(result) if isinstance(result, tuple | list) else (result,)
-        given = {storage_id(t.untyped_storage()) for t in (*args, *(kwargs or {}).values())
-                 if isinstance(t, Tensor)}  # fmt: skip
-        for made in several:
+        given = {storage_id(tensor.untyped_storage()) for tensor in _tensors(args, kwargs)}
+        for made in _tensors(result):
             # What was there before, weights and buffers, may come back as a view, or changed.
-            if isinstance(made, Tensor) and storage_id(made.untyped_storage()) not in given:
+            if storage_id(made.untyped_storage()) not in given:
                 self._note(made.untyped_storage())
         return result
 
@@ -122,6 +130,15 @@ class Watch(TorchDispatchMode):
 
         self._sizes[known] = storage.nbytes()
         self._watched[known] = ref(storage, forget)
+
+
+def _tensors(*values: Any) -> Iterator[Tensor]:
+    for value in values:
+        if isinstance(value, Tensor):
+            yield value
+        elif isinstance(value, tuple | list | dict):
+            several = cast("Any", value)
+            yield from _tensors(*(several.values() if isinstance(several, dict) else several))
 
 
 def storage_id(storage: Any) -> int:

@@ -51,9 +51,9 @@ def measure(arm: Arm, device: torch.device, steps: int) -> Row:
     on_gpu = device.type == "cuda"
     if on_gpu:
         torch.cuda.empty_cache()
+    reset_peak_memory(device)  # the first steps count: a recorded graph allocates in them alone
     taken = trainer.steps(WARMUP_STEPS + steps + 1)
     losses = [next(taken) for _ in range(WARMUP_STEPS)]
-    reset_peak_memory(device)
     times = sorted(time_steps(taken, losses, steps, device))
     peaks = (peak_memory_gib(device), peak_memory_reserved_gib(device)) if on_gpu else (None, None)
     kernels = count_launches(taken, losses) if on_gpu else None

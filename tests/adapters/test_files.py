@@ -6,9 +6,15 @@ from safetensors.torch import save_file
 
 from rasengan_xl.adapters.attach import attach_adapter
 from rasengan_xl.adapters.files import find_adapter, save_adapter
+from rasengan_xl.adapters.reading.any_form import read_adapter
+from rasengan_xl.adapters.starting import begin_from
 from rasengan_xl.config.settings import AdapterSettings
 from rasengan_xl.engine.options import EngineOptions
 from rasengan_xl.errors import AdapterError
+from rasengan_xl.sdxl.components import load_unet
+from rasengan_xl.sdxl.compute import Compute
+from rasengan_xl.sdxl.model_folder import find_model
+from rasengan_xl.tensor_file import read_header
 
 from .test_attach import unet_output
 
@@ -45,6 +51,33 @@ def test_plain_diffusers_loads_a_saved_adapter_at_its_full_strength(
     torch.testing.assert_close(
         unet_output(loaded.unet), unet_output(trained), rtol=0, atol=tolerance
     )
+
+
+@pytest.mark.parametrize("kind", [{}, {"decompose": True}], ids=["lora", "dora"])
+@pytest.mark.parametrize("first", ["fused", "peft"])
+def test_what_one_implementation_saves_the_other_goes_on_from(mini_base, tmp_path, kind, first):
+    settings = AdapterSettings(**{"rank": 4, "alpha": 16, "targets": ALL_TARGETS, **kind})
+    second = {"fused": "peft", "peft": "fused"}[first]
+    saved, begun = (
+        attach_adapter(build_mini_unet(), settings, seed, EngineOptions(implementation=each))
+        for seed, each in enumerate((first, second))
+    )
+    with torch.no_grad():
+        for weights in saved.parameters.values():
+            weights.mul_(1.1).add_(0.01)
+    saved.settle()
+    save_adapter(saved, tmp_path / "a.safetensors")
+    contents = read_adapter(tmp_path / "a.safetensors", mini_base.layers)
+    begin_from(begun, contents, settings, seed=5)
+    assert begun.parameters.keys() == saved.parameters.keys()
+    for name, weights in saved.parameters.items():
+        torch.testing.assert_close(begun.parameters[name], weights, rtol=1e-6, atol=0)
+    save_adapter(begun, tmp_path / "b.safetensors")
+    assert read_header(tmp_path / "b.safetensors") == read_header(tmp_path / "a.safetensors")
+
+
+def build_mini_unet():
+    return load_unet(find_model("mini"), Compute(torch.device("cpu"), torch.float32), "full")
 
 
 def test_every_key_of_the_file_has_pefts_own_form(tiny_unet, tmp_path):

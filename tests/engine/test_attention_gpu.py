@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from rasengan_xl.engine import attention_choice
 from rasengan_xl.engine.attention import attend
 from rasengan_xl.engine.attention_choice import (
     LARGEST_ERROR,
@@ -71,5 +72,5 @@ def test_a_choice_is_the_same_when_asked_again():
         is_differentiated=True,
     )
     first = recall_or_measure(shape)
-    recall_or_measure.__globals__["_recall_or_measure"].cache_clear()
+    attention_choice._recall_or_measure.cache_clear()
     assert recall_or_measure(shape) == first is not None

@@ -60,10 +60,13 @@ def test_the_same_settings_give_the_same_losses(settings, make_state_and_task, m
     assert [r.gradient_norm for r in runs[0]] == [r.gradient_norm for r in runs[1]]
 
 
-def test_every_method_is_shown_the_same(settings, make_state_and_task):
+def test_every_method_is_shown_the_same_however_it_is_computed(settings, make_state_and_task):
     traces = set()
-    for method in METHODS.values():
-        state, task = make_state_and_task(settings(adapter=method))
+    ways = [(method, EngineOptions()) for method in METHODS.values()]
+    ways += [(METHODS["dora"], EngineOptions(memory="recompute-all", group_projections=False))]
+    ways += [(METHODS["dora"], EngineOptions(implementation="peft"))]
+    for method, options in ways:
+        state, task = make_state_and_task(settings(adapter=method), options)
         list(train_steps(state, task))
         traces.add(state.trace.state)
     assert len(traces) == 1

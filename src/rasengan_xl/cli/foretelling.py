@@ -130,16 +130,15 @@ def show_probe(question: Question, plans: Sequence[RunPlan]) -> None:
 
 def show_one_gpu(plans: Sequence[RunPlan], question: Question, shape: ModelShape) -> None:
     """Show the plans of all arms on one GPU."""
-    gpu = plans[0].gpu
     console.print(tabulate_arms(plans))
     for plan in plans:
         say(f"{plan.name}, training: {describe_parts(plan.train)}")
     for line in advise(plans, shape):
         say(line)
-    if gpu.speed_is_known:
+    if plans[0].total_seconds is not None:
         say(describe_total(plans, question))
     else:
-        say("How long it takes is not known of a GPU of which only the memory is: see --gpu.")
+        say("How long it takes is not known of this GPU: see --gpu, or --probe on it.")
 
 
 def advise(plans: Sequence[RunPlan], shape: ModelShape) -> Iterator[str]:

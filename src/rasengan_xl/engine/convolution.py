@@ -9,6 +9,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from rasengan_xl.sdxl.convolution_gradient import input_gradient
+
 
 class FrozenConv2d(nn.Conv2d):
     """A convolution of another's weight and bias, differentiable in its input alone."""
@@ -49,20 +51,7 @@ class _FrozenConvolution(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
         layer: FrozenConv2d = ctx.layer
         gradient = gradients[0].to(layer.weight.dtype)
-        of_pictures, _, _ = torch.ops.aten.convolution_backward(
-            gradient,
-            gradient.new_empty(1).expand(ctx.shape),  # read for its shape only
-            layer.weight,
-            None,
-            list(layer.stride),
-            list(_pair(layer.padding)),
-            list(layer.dilation),
-            False,  # not transposed  # noqa: FBT003
-            [0, 0],
-            layer.groups,
-            [True, False, False],
-        )
-        return of_pictures, None
+        return input_gradient(gradient, layer, layer.weight, ctx.shape), None
 
 
 def _pair(numbers: tuple[int, ...] | str) -> tuple[int, int]:

@@ -7,6 +7,7 @@ computed with, those in the compute precision, added up in float32; backward tak
 """
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -73,7 +74,7 @@ def _square_change(
 
 
 def _bias_of(layer: nn.Linear) -> Tensor:
-    bias: Tensor | None = layer.bias
+    bias = cast("Tensor | None", layer.bias)
     if bias is not None:
         return bias.detach()
     return torch.zeros(layer.out_features, device=layer.weight.device)

@@ -6,7 +6,7 @@ is brought up to date after each optimizer step.  Layers of one shape lie behind
 that a group of them is one matrix.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -43,9 +43,8 @@ class LowRank:
     """Matrices A, in the compute precision."""
     up: Float[Tensor, "layer output rank"]
     """Matrices B, in the compute precision."""
-    down_gradient: Float[Tensor, "layer rank input"]
-    """Where backward adds to."""
-    up_gradient: Float[Tensor, "layer output rank"]
+    gradients: Callable[[], tuple[Tensor, Tensor]]
+    """Where backward adds to: the gradients of `down` and `up`, in the compute precision."""
     gain: Float[Tensor, " layer_output"] | None
     """DoRA's magnitude over the norm of the changed weight."""
     norm: Float[Tensor, " layer_output"] | None
@@ -115,10 +114,10 @@ class FlatAdapter:
         factors = sizes[0] + sizes[1]
         is_apart = dtype != precise
         self._factors = self.weights[:factors]
-        self.shadow, self._raw = self._factors, self.gradients[:factors]
+        self.shadow = self._factors
         if is_apart:
             self.shadow = torch.zeros(factors, dtype=dtype, device=device)
-            self._raw = torch.zeros_like(self.shadow)
+        self._raw: Tensor | None = None
         self._is_apart = is_apart
         magnitudes = sizes[2]
         self.gain = torch.ones(magnitudes, dtype=precise, device=device)
@@ -181,8 +180,7 @@ class FlatAdapter:
             scale=one.scale,
             down=stack.down(self.shadow)[rows],
             up=stack.up(self.shadow)[rows],
-            down_gradient=stack.down(self._raw)[rows],
-            up_gradient=stack.up(self._raw)[rows],
+            gradients=lambda: (stack.down(self._fresh())[rows], stack.up(self._fresh())[rows]),
             gain=gain,
             norm=norm,
             shift=shift,
@@ -197,9 +195,9 @@ class FlatAdapter:
     @torch.no_grad()
     def collect(self) -> None:
         """Add what backward has left in the compute precision to the gradients in float32."""
-        if self._is_apart:
+        if self._raw is not None:
             self.gradients[: self._raw.numel()].add_(self._raw)
-            self._raw.zero_()
+            self._raw = None
 
     @torch.no_grad()
     def clear_gradients(self) -> None:
@@ -211,6 +209,18 @@ class FlatAdapter:
         """Bring the shadow up to date."""
         if self._is_apart:
             self.shadow.copy_(self._factors)
+
+    def _fresh(self) -> Tensor:
+        """Return where gradients are added up in the compute precision.
+
+        There is such a place from the first of a backward pass to `collect` only: by the time
+        it is needed, most of what the forward pass kept is gone.
+        """
+        if not self._is_apart:
+            return self.gradients[: self.shadow.numel()]
+        if self._raw is None:
+            self._raw = torch.zeros_like(self.shadow)
+        return self._raw
 
     def _parameter(self, start: int, size: int) -> Parameter:
         parameter = Parameter(self.weights[start : start + size])

@@ -244,7 +244,7 @@ class Projections:
         """Add to the gradients of A and B; return t."""
         assert kept.low is not None
         turned = torch.empty_like(kept.low)
-        scale, up_gradient = low_rank.scale, low_rank.up_gradient
+        scale, (down_gradient, up_gradient) = low_rank.scale, low_rank.gradients()
         if len(self.layers) == 1:
             torch.addmm(turned, gradient, low_rank.up[0], beta=0, alpha=scale, out=turned)
             one = up_gradient[0]
@@ -256,7 +256,7 @@ class Projections:
             torch.baddbmm(up_gradient, by_layer.transpose(1, 2), low, alpha=scale, out=up_gradient)
         if kept.mask is not None:
             given = given * kept.mask * (1 / (1 - low_rank.dropout))
-        down_gradient = low_rank.down_gradient.flatten(0, 1)
+        down_gradient = down_gradient.flatten(0, 1)
         torch.addmm(down_gradient, turned.T, given, out=down_gradient)
         return turned
 

@@ -10,6 +10,7 @@ from diffusers.models.resnet import ResnetBlock2D
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from rasengan_xl.engine.convolution import FrozenConv2d
 from rasengan_xl.engine.group_norm import fused_group_norm, is_frozen_norm
 
 _checkpoints: Any = import_module("torch.utils.checkpoint")  # carries no types
@@ -77,7 +78,9 @@ class LeanResnetBlock(nn.Module):
         hidden = self.conv2(self.dropout(hidden))
         start = pictures if self.conv_shortcut is None else self.conv_shortcut(pictures)
         factor = self.output_scale_factor
-        return start + hidden if factor == 1 else (start + hidden) / factor
+        # In place: nothing keeps what the last convolution made, unless an adapter is on it.
+        hidden = hidden.add_(start) if isinstance(self.conv2, FrozenConv2d) else hidden + start
+        return hidden if factor == 1 else hidden / factor
 
     def _normalize(self, pictures: Tensor, norm: nn.Module, shift: Tensor | None = None) -> Tensor:
         """Normalize and activate what a convolution is to read."""

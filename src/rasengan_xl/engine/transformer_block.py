@@ -1,7 +1,7 @@
 """SDXL's transformer, computed by grouped projections, in the shells of diffusers' modules."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float
@@ -12,7 +12,7 @@ from rasengan_xl.engine.attention import Kernel, attend
 from rasengan_xl.engine.projecting import FeedForward, KeepingFeedForward, Projection
 from rasengan_xl.engine.text_projections import TextProjections
 
-_checkpoint: Any = checkpointing.checkpoint  # carries no types
+_checkpoint: Any = cast("Any", checkpointing).checkpoint  # carries no types
 
 Tokens = Float[Tensor, "batch token feature"]
 Caption = Float[Tensor, "batch word text_feature"]

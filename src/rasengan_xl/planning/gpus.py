@@ -1,5 +1,6 @@
 """What the GPUs that people rent or own can do at best, from their makers' data sheets."""
 
+import re
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -111,21 +112,28 @@ def gpu_of_memory(memory_gib: float) -> GPU:
 def gpu_here() -> GPU | None:
     """Return this machine's first GPU; None if it has none.
 
-    One that the table has not is taken to have the speed of the one most like it in memory.
+    Of one that the table has not, the speed is not known before something was measured on it.
     """
     if not torch.cuda.is_available():
         return None
     properties: Any = cast("Any", torch.cuda).get_device_properties(0)
     total = properties.total_memory / GIB
-    named = [gpu for gpu in GPUS.values() if gpu.name.split("-")[0] in properties.name]
+    named = [gpu for gpu in GPUS.values() if _is_called(gpu, properties.name)]
     like = min(named or GPUS.values(), key=lambda gpu: abs(gpu.memory_gib - total))
     return GPU(
         name=properties.name,
         memory_gib=total,
         teraflops=like.teraflops,
         gigabytes_per_second=like.gigabytes_per_second,
+        speed_is_known=bool(named),
         has_bf16=properties.major >= 8,
         launch_microseconds=like.launch_microseconds,
         context_gib=like.context_gib,
         workspace_mib=64 if properties.major == 9 else 16.25,
     )
+
+
+def _is_called(gpu: GPU, device_name: str) -> bool:
+    """Tell whether a device's name is of a kind of GPU: an L40S is no L4."""
+    kind = gpu.name.split("-")[0]
+    return re.search(rf"\b{kind}\b", device_name) is not None

@@ -64,13 +64,18 @@ def candidate_modes(
 
 
 def choose_memory_mode(
-    settings: RunSettings, compute: Compute, free_gib: float | None = None
+    settings: RunSettings,
+    compute: Compute,
+    *,
+    shape: ModelShape | None = None,
+    free_gib: float | None = None,
 ) -> MemoryMode:
     """Return the fastest memory mode that fits, or the leanest if none does.
 
     Args:
         settings: Of the run; what is not `auto` is kept.
         compute: Where it runs; on a CPU, everything is kept.
+        shape: Of the base model; None: looked up.
         free_gib: Memory of the GPU that may be taken, this process's own included; None: what is
             free now.
 
@@ -87,7 +92,7 @@ def choose_memory_mode(
         free_gib = torch.cuda.mem_get_info(compute.device)[0] / GIB
         free_gib += torch.cuda.memory_reserved(compute.device) / GIB + gpu.context_gib
     mode: MemoryMode = "keep-all"
-    for candidate in candidate_modes(settings, find_shape(settings), gpu):
+    for candidate in candidate_modes(settings, shape or find_shape(settings), gpu):
         mode = candidate.options.memory
         if candidate.card_gib(gpu) <= free_gib * (1 - MARGIN):
             break

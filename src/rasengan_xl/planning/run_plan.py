@@ -105,8 +105,10 @@ class Planner:
         modes = tuple(_plan_mode(mode, gpu) for mode in tried)
         chosen = tried[-1]
         needs = chosen.needs
-        time = tell_time(settings, chosen, gpu, self._experience(gpu))
-        seconds = time.seconds if gpu.speed_is_known else None
+        experience = self._experience(gpu)
+        time = tell_time(settings, chosen, gpu, experience)
+        is_known = gpu.speed_is_known or experience.runs > 0
+        seconds = time.seconds if is_known else None
         return RunPlan(
             name=name,
             gpu=gpu,

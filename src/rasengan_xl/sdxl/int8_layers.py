@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from rasengan_xl.sdxl.compute import without_autocast
+from rasengan_xl.sdxl.convolution_gradient import input_gradient
 
 LARGEST = 127
 Kernel = Float[Tensor, "out ..."]
@@ -76,22 +77,12 @@ class Int8Conv2d(nn.Conv2d):
     def compute(self, given: Tensor) -> Tensor:
         """Convolve an input of the compute precision."""
         convolve: Any = functional.conv2d
-        return convolve(given, read_int8(self), self.bias, *self._how())
+        how = self.stride, self.padding, self.dilation, self.groups
+        return convolve(given, read_int8(self), self.bias, *how)
 
     def gradient(self, gradient: Tensor, shape: torch.Size) -> Tensor:
         """Return the gradient of an input of a shape from that of the output."""
-        weight = read_int8(self)
-        stride, padding, dilation, groups = self._how()
-        like = torch.empty(shape, dtype=gradient.dtype, device=gradient.device)  # its shape is read
-        backward: Any = torch.ops.aten.convolution_backward
-        of_input, _, _ = backward(
-            gradient, like, weight, None, stride, padding, dilation,
-            False, [0, 0], groups, [True, False, False],  # noqa: FBT003 - not transposed
-        )  # fmt: skip
-        return of_input
-
-    def _how(self) -> tuple[Any, Any, Any, int]:
-        return self.stride, self.padding, self.dilation, self.groups
+        return input_gradient(gradient, self, read_int8(self), shape)
 
 
 def is_int8(layer: nn.Module) -> bool:

@@ -20,6 +20,7 @@ from rasengan_xl.errors import RasenganError
 from rasengan_xl.evaluation.held_out import HeldOutTable, build_table
 from rasengan_xl.planning.engine_choice import settle_engine
 from rasengan_xl.planning.memory_modes import choose_memory_mode, with_mode
+from rasengan_xl.planning.model_shape import read_shape
 from rasengan_xl.ranks import Ranks
 from rasengan_xl.runs.folder import RunFolder
 from rasengan_xl.runs.resuming import global_batch
@@ -97,8 +98,8 @@ def assemble_run(
         held_back = list_held_back(settings, footing.model)
         unet = load_unet(footing.model, compute, settings.adapter.base_precision, held_back)
         base = take_fingerprint(unet, compute)
-        remembering = with_mode(settings, choose_memory_mode(settings, compute))
-        options = settle_engine(remembering, unet, compute)
+        mode = choose_memory_mode(settings, compute, shape=read_shape(footing.model))
+        options = settle_engine(with_mode(settings, mode), unet, compute)
         adapter = attach_adapter(unet, settings.adapter, settings.seed, options)
         attached = witness_attachment(adapter, base, compute)
         notes = _start(adapter, settings, footing.model)

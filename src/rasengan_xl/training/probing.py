@@ -95,7 +95,7 @@ def _assemble(
 ) -> tuple[TrainingState, StepComputer]:
     held_back = list_held_back(settings, model)
     unet = load_unet(model, compute, settings.adapter.base_precision, held_back)
-    chosen = with_mode(settings, choose_memory_mode(settings, compute))
+    chosen = with_mode(settings, choose_memory_mode(settings, compute, shape=read_shape(model)))
     adapter = attach_adapter(
         unet, settings.adapter, settings.seed, settle_engine(chosen, unet, compute)
     )

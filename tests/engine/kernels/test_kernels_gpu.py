@@ -70,8 +70,7 @@ def test_geglu_and_its_gradient(shape, dtype):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("shape", MATRICES)
-@pytest.mark.parametrize("has_bias", [False, True])
-def test_a_gain_and_its_gradient(shape, dtype, has_bias):
+def test_a_gain_and_its_gradient(shape, dtype):
     kernels = load_kernels("gain")
     rows, columns = shape
     wider = draw(rows, columns + 16, dtype=dtype)
@@ -84,8 +83,7 @@ def test_a_gain_and_its_gradient(shape, dtype, has_bias):
     upstream = draw(rows, columns, dtype=dtype, seed=2)
     of_product, of_gain = kernels.backward(upstream, product, gain, None)
     assert torch.equal(of_product, (upstream.float() * gain).to(dtype))
-    scaled = product.double() - (0 if bias is None else bias.double())
-    exact = (upstream.double() * scaled).sum(dim=0) / gain.double()
+    exact = (upstream.double() * product.double()).sum(dim=0) / gain.double()
     torch.testing.assert_close(of_gain.double(), exact, rtol=1e-4, atol=1e-4 * rows**0.5)
     assert torch.equal(of_gain, kernels.backward(upstream, product, gain, None)[1])
 

@@ -1,3 +1,4 @@
+# pyright: basic, reportMissingImports=false, reportIndexIssue=false
 """Round rows to 8-bit whole numbers, and turn sums of their products back, in one pass each."""
 
 # pyright: basic, reportMissingImports=false, reportIndexIssue=false
