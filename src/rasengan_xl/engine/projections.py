@@ -27,7 +27,7 @@ from rasengan_xl.engine.integer_products import (
     join_integers,
 )
 from rasengan_xl.engine.weights import compute_dtype, is_plain, read_briefly
-from rasengan_xl.sdxl.main_memory import MainMemoryLinear, multiply_where_given
+from rasengan_xl.sdxl.main_memory import MainMemoryLinear
 
 Given = Float[Tensor, "token input"]
 Product = Float[Tensor, "token output"]
@@ -83,12 +83,11 @@ class Projections:
         self._adapter = adapter
         self.low_rank: LowRank | None = adapter.group(names) if adapter else None
         self._is_held_back = isinstance(layers[0], MainMemoryLinear)
-        is_joined = all(map(is_plain, layers)) and not self._is_held_back
-        self._joined = _join(self.layers) if is_joined else None
+        is_whole = all(map(is_plain, layers)) and not self._is_held_back
+        self._joined = _join(self.layers) if is_whole else None
         self._bias = _join_bias(self.layers)
-        self._integers = None
-        if as_integers and not self._is_held_back:
-            self._integers = join_integers(self.layers)
+        is_used = as_integers and not self._is_held_back
+        self._integers = join_integers(self.layers) if is_used else None
 
     @property
     def width(self) -> int:
@@ -279,7 +278,7 @@ def _multiply(
 
 def _multiply_alone(given: Given, layer: nn.Linear) -> Product:
     if isinstance(layer, MainMemoryLinear):
-        return multiply_where_given(given, layer)
+        return layer(given)
     return nn.functional.linear(given, read_briefly(layer), layer.bias)
 
 

@@ -38,22 +38,16 @@ class MainMemoryLinear(nn.Linear):
 
     def forward(self, input: Float[Tensor, "*lead inside"]) -> Float[Tensor, "*lead outside"]:
         """Multiply where the input lies, in the layer's compute precision."""
-        return multiply_where_given(input.to(self.compute_dtype), self)
+        bias = cast("Tensor | None", self.bias)
+        if bias is not None:
+            bias = bias.to(input.device)
+        weight = _read(self).to(input.device)
+        return functional.linear(input.to(self.compute_dtype), weight, bias)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "MainMemoryLinear":  # noqa: FBT001, FBT002 - PyTorch's
         """Stay where it is when the model moves."""
         del fn, recurse
         return self
-
-
-def multiply_where_given(
-    given: Float[Tensor, "*lead inside"], layer: MainMemoryLinear
-) -> Float[Tensor, "*lead outside"]:
-    """Compute a layer where its input lies."""
-    bias = cast("Tensor | None", layer.bias)
-    if bias is not None:
-        bias = bias.to(given.device)
-    return functional.linear(given, _read(layer).to(given.device), bias)
 
 
 def _read(layer: MainMemoryLinear) -> Tensor:
