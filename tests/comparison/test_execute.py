@@ -337,6 +337,15 @@ def test_a_target_that_matches_nothing_stops_before_anything_is_written(comparis
     assert not folder.root.exists()
 
 
+def test_an_engine_that_an_arm_cannot_have_stops_before_anything_is_written(
+    comparison, folder, place
+):
+    dora = {"adapter": {"decompose": True}, "engine": {"cache_text_kv": True}}
+    with pytest.raises(RasenganError, match="arms.dora: engine.cache_text_kv = true: DoRA"):
+        run(comparison({"lora": LORA, "dora": dora}), folder, place)
+    assert not folder.root.exists()
+
+
 def test_an_optimizer_that_the_machine_lacks_stops_before_anything_is_written(
     comparison, folder, place
 ):

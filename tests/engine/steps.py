@@ -6,6 +6,7 @@ import torch
 
 from rasengan_xl.adapters.attach import attach_adapter
 from rasengan_xl.config.settings import AdapterSettings
+from rasengan_xl.engine.caption_columns import caption_columns
 from rasengan_xl.engine.options import EngineOptions
 from rasengan_xl.engine.weights import read_weight
 from rasengan_xl.sdxl.compute import Compute
@@ -18,10 +19,11 @@ ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")
 ALL = (*ATTENTION, "ff.net.0.proj", "ff.net.2", "proj_in", "proj_out", "time_emb_proj", "linear_1")
 
 
-def build_unet(dtype=torch.float64, precision="full"):
+def build_unet(dtype=torch.float64, precision="full", *, held_back=False):
     torch.manual_seed(0)
     unet = build_tiny_unet().to(dtype)
-    quantize(unet, Compute(CPU, dtype), precision)
+    columns = caption_columns(unet) if held_back else ()
+    quantize(unet, Compute(CPU, dtype), precision, columns)
     return unet
 
 

@@ -67,6 +67,20 @@ def test_what_was_returned_stays_as_it_is():
     assert second.tolist() == [14.0, 14.0]
 
 
+def test_inputs_of_one_shape_are_held_once_however_many_recordings_read_them():
+    addresses: list[int] = []
+
+    def add(tensors):
+        addresses.append(tensors["shared"].data_ptr())
+        return tensors["own"] + tensors["shared"].sum()
+
+    replayed = Replayed(add, CPU, lambda: lambda function: function)
+    for size, value in [(1, 0.0), (1, 1.0), (2, 0.0), (2, 2.0), (1, 3.0), (2, 4.0)]:
+        found = replayed({"own": torch.zeros(size), "shared": torch.full((3,), value)})
+        assert found.tolist() == [3 * value] * size
+    assert len({addresses[call] for call in (1, 3, 4, 5)}) == 1
+
+
 def test_another_type_is_another_shape():
     work = Work()
     for dtype in (torch.float32, torch.float64):

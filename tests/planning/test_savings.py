@@ -7,17 +7,22 @@ from rasengan_xl.planning.changes import (
     HELD_OUT,
     LOAD_UNET,
     TRAIN,
+    CaptionDisk,
     Situation,
     list_changes,
 )
 from rasengan_xl.planning.model_shape import CUDA, find_shape
-from rasengan_xl.planning.savings import savings
+from rasengan_xl.planning.savings import find_disk, savings
 from rasengan_xl.sdxl.compute import Compute
 
+KEEP_TEXT = "--set engine.cache_text_kv=true"
 
-def changes(phase=TRAIN, memory="keep-all", dtype=torch.float16, overrides=(), *, on_cuda=True):
+
+def changes(
+    phase=TRAIN, memory="keep-all", dtype=torch.float16, overrides=(), disk=None, *, on_cuda=True
+):
     settings = load_recipe("lora", overrides)
-    situation = Situation(settings=settings, memory=memory, on_cuda=on_cuda, dtype=dtype)
+    situation = Situation(settings=settings, memory=memory, on_cuda=on_cuda, dtype=dtype, disk=disk)
     return [change.action for change in list_changes(situation, phase)]
 
 
@@ -71,6 +76,33 @@ def test_a_batch_is_cut_so_that_a_step_is_over_as_many_pictures():
     overrides = ["training.batch_size=6", "training.accumulation=1"]
     wanted = "--set training.batch_size=3 --set training.accumulation=2"
     assert changes(HELD_OUT, overrides=overrides)[0] == wanted
+
+
+def test_captions_go_to_the_disk_only_if_it_holds_them():
+    def room_for(bytes_each, captions):
+        return CaptionDisk(bytes_each=bytes_each, free_bytes=10**9, captions=captions)
+
+    assert KEEP_TEXT in changes(disk=room_for(10**6, 900))
+    assert KEEP_TEXT not in changes(disk=room_for(10**6, 1100))
+    assert room_for(10**6, 900).price == "same result, 0.9 GB of disk"
+    assert room_for(10**6, None).price.endswith("1.0 MB of disk a caption: there is room for 1,000")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "is_offered"),
+    [
+        ([], True),
+        (["adapter.decompose=true"], False),
+        (["engine.implementation=peft"], False),
+        (["engine.batch_text_projections=false"], False),
+        (["engine.cache_text_kv=true"], False),
+    ],
+)
+def test_captions_go_to_the_disk_only_where_no_weight_is_needed(overrides, is_offered):
+    settings = load_recipe("mini-lora", overrides)
+    disk = find_disk(settings, find_shape(settings), Compute(CUDA, torch.float16), 5)
+    assert (disk is not None) is is_offered
+    assert (KEEP_TEXT in changes(disk=disk)) is is_offered
 
 
 def test_savings_are_those_of_a_run_that_is_planned_with_the_change():

@@ -6,7 +6,7 @@ import torch
 from rasengan_xl.config.recipe import load_recipe
 from rasengan_xl.engine.options import EngineOptions
 from rasengan_xl.planning.gpus import GIB
-from rasengan_xl.planning.model_shape import shape_of_sdxl
+from rasengan_xl.planning.model_shape import find_shape, shape_of_sdxl
 from rasengan_xl.planning.phases import simulate_captions, simulate_pictures
 from rasengan_xl.planning.simulate import simulate_held_out, simulate_step
 
@@ -58,6 +58,27 @@ def test_our_own_layers_keep_half_and_launch_a_third(fused, peft):
     assert fused.kept / GIB == pytest.approx(3677 / 1024, rel=0.03)
     assert fused.peak.total < peft.peak.total - 3 * GIB
     assert fused.work.kernels < 5_000 < peft.work.kernels / 2
+
+
+def test_captions_kept_on_disk_leave_out_the_weights_that_make_their_keys_and_values(fused):
+    options = EngineOptions(channels_last=True, cache_text_kv=True)
+    kept = simulate("lora", options)
+    saved = (fused.peak.kinds["base weights"] - kept.peak.kinds["base weights"]) / GIB
+    assert saved == pytest.approx(0.635, rel=0.001)
+    a_caption = 77 * 166_400 * 2 / GIB
+    assert fused.peak.total / GIB - kept.peak.total / GIB == pytest.approx(
+        saved - a_caption, abs=0.01
+    )
+    assert kept.work.flops < fused.work.flops
+
+
+def test_a_simulation_after_another_finds_the_same():
+    settings = load_recipe("mini-lora", ["adapter.base_precision=nf4"])
+    first, second = (
+        simulate_step(settings, find_shape(settings), EngineOptions(), torch.bfloat16)
+        for _ in range(2)
+    )
+    assert first.peak == second.peak
 
 
 def test_what_the_allocator_holds_is_more_than_what_is_allocated_but_not_much(fused):

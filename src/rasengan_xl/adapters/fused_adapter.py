@@ -79,7 +79,7 @@ def attach_fused(
 ) -> FusedAdapter:
     """Put our own layers into a frozen UNet, and a fresh adapter on them."""
     first = next(iter(layers.values())).base
-    device, dtype = first.weight.device, compute_dtype(first)
+    device, dtype = unet.device, compute_dtype(first)
     rebuilt = rebuild(
         unet,
         {name: _describe(name, layer, settings) for name, layer in layers.items()},

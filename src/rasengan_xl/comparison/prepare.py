@@ -12,8 +12,9 @@ from rasengan_xl.comparison.orders import Prepare
 from rasengan_xl.comparison.probe import recall_or_measure_peak
 from rasengan_xl.config.settings import RunSettings
 from rasengan_xl.dataset.encoded import encode_dataset
-from rasengan_xl.errors import AdapterError, DeviceError
+from rasengan_xl.errors import AdapterError, DeviceError, RecipeError
 from rasengan_xl.evaluation.held_out import build_table
+from rasengan_xl.planning.engine_choice import settle_engine
 from rasengan_xl.runs.cost import peak_memory, reset_peak_memory
 from rasengan_xl.runs.folder import write_whole
 from rasengan_xl.runs.records import StageProgress
@@ -35,7 +36,7 @@ def prepare_arms(order: Prepare) -> Iterator[StageProgress]:
     for done, (name, settings) in enumerate(order.arms.items(), start=1):
         try:
             facts[name] = _check(settings)
-        except (AdapterError, DeviceError) as error:
+        except (AdapterError, DeviceError, RecipeError) as error:
             raise type(error)(f"arms.{name}: {error}") from error
         yield StageProgress(stage="check the arms", done=done, total=len(order.arms))
     first = next(iter(order.arms.values()))
@@ -67,7 +68,10 @@ def _check(settings: RunSettings) -> ArmFacts:
     model = find_model(settings.base_model, settings.base_revision)
     load_noise_schedule(model, zero_terminal_snr=settings.objective.zero_terminal_snr)
     check_optimizer(settings.training, compute.device)
-    return _describe_given(settings, model) if settings.is_given else _count(settings, model)
+    if settings.is_given:
+        return _describe_given(settings, model)
+    settle_engine(settings, load_unet_shape(model), compute)
+    return _count(settings, model)
 
 
 def _describe_given(settings: RunSettings, model: ModelFolder) -> ArmFacts:

@@ -12,7 +12,7 @@ from rasengan_xl.dataset.crops import SizeNumbers, size_numbers
 from rasengan_xl.dataset.encoding import CropRequest, encode_crops, encode_wordings, prompt_key
 from rasengan_xl.dataset.plan import PicturePlan, PlannedPicture, plan_pictures
 from rasengan_xl.dataset.split import fingerprint, split_held_out
-from rasengan_xl.dataset.store import Shelf
+from rasengan_xl.dataset.store import Shelf, content_key
 from rasengan_xl.ranks import ALONE, Ranks
 from rasengan_xl.runs.records import DatasetFacts, EncodingFacts, StageProgress
 from rasengan_xl.sdxl.components import load_scaling_factor, load_tokenizers
@@ -63,6 +63,10 @@ class EncodedPictures:
     """What stands for no caption; one row."""
     scaling_factor: float
     """What the model's VAE multiplies latents by."""
+    null_key: str = ""
+    """Of what is kept of `null_prompt` beside it."""
+    key_values: Shelf | None = None
+    """The base's keys and values of captions, if they are kept: `key_values.py`."""
 
     def __len__(self) -> int:
         return len(self.pictures)
@@ -75,6 +79,14 @@ class EncodedPictures:
     def prompt(self, key: str) -> PromptStates:
         """Return an encoded caption, as one row."""
         return _one_row(self.prompts, key)
+
+    def prompt_of(self, key: str) -> PromptStates:
+        """Return what is encoded by a key, that of no caption included."""
+        return self.null_prompt if key == self.null_key else self.prompt(key)
+
+    def kept_key_values(self, key: str) -> Float[Tensor, "1 token key_value"] | None:
+        """Return the base's keys and values of a caption, as one row; None: they are not kept."""
+        return None if self.key_values is None else self.key_values.read(key)["key_values"][None]
 
     def mean(self, row: int) -> Float[Tensor, "channel height width"]:
         """Return the scaled mean latent of a picture's first crop."""
@@ -126,6 +138,7 @@ def encode_dataset(
             latents=latents,
             prompts=prompts,
             null_prompt=_null_prompt(prompts, settings.caption.null),
+            null_key=_null_key(settings.caption.null),
             scaling_factor=load_scaling_factor(model),
         )
 
@@ -179,6 +192,11 @@ def _null_prompt(prompts: Shelf, kind: str) -> PromptStates:
     return PromptStates(
         states=torch.zeros_like(empty.states), pooled=torch.zeros_like(empty.pooled)
     )
+
+
+def _null_key(kind: str) -> str:
+    """Name what stands for no caption; zeros are no caption's."""
+    return prompt_key(EMPTY_WORDING) if kind == "empty" else content_key(kind)
 
 
 def _tell_use(source: Source, plan: PicturePlan, held_out: int) -> str:

@@ -72,7 +72,7 @@ def encode_wordings(
         The store, with `states` and `pooled` of each; and how much was encoded.
     """
     identity = model.identity((*TOKENIZERS, *TEXT_ENCODERS))
-    store = _find_store("prompts", _PROMPT_NAMES, identity, compute.device.type, compute.dtype)
+    store = find_store("prompts", _PROMPT_NAMES, identity, compute.device.type, compute.dtype)
     wanted = {prompt_key(wording): wording for wording in wordings}
 
     def encode(missing: list[str], part: Part) -> Iterator[StageProgress]:
@@ -96,7 +96,7 @@ def encode_crops(
         DatasetError: A picture is damaged, or encodes to something not finite.
     """
     device = compute.device.type
-    store = _find_store("latents", _LATENT_NAMES, model.identity(("vae",)), device, torch.float32)
+    store = find_store("latents", _LATENT_NAMES, model.identity(("vae",)), device, torch.float32)
     wanted = {request.key: request for request in requests}
 
     def encode(missing: list[str], part: Part) -> Iterator[StageProgress]:
@@ -121,7 +121,7 @@ def _encode_wordings(
             done += len(batch)
             yield StageProgress(stage="encode captions", done=done, total=total)
     del encoders
-    _free_memory()
+    free_memory()
 
 
 def _encode_crops(
@@ -144,7 +144,7 @@ def _encode_crops(
             done += len(batch)
             yield StageProgress(stage="encode pictures", done=done, total=total)
     del vae
-    _free_memory()
+    free_memory()
 
 
 def _cut_batch(batch: Sequence[CropRequest]) -> list[Image.Image]:
@@ -159,7 +159,14 @@ def _refuse_infinite(posterior: latents.Posterior, picture: CaptionedPicture) ->
         )
 
 
-def _find_store(kind: str, names: Sequence[str], *identity: object) -> TensorStore:
+def find_store(kind: str, names: Sequence[str], *identity: object) -> TensorStore:
+    """Return the store of what is encoded in one way.
+
+    Args:
+        kind: Of what is encoded.
+        names: Of the tensors of an entry.
+        identity: All that an entry depends on, beside what its key says.
+    """
     return TensorStore(cache_folder() / kind / content_key(*identity), names)
 
 
@@ -184,7 +191,8 @@ def _cut_up(items: Sequence[Item], size: int) -> list[list[Item]]:
     return [list(items[start : start + size]) for start in range(0, len(items), size)]
 
 
-def _free_memory() -> None:
+def free_memory() -> None:
+    """Give back what an encoder took."""
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

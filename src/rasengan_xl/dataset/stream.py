@@ -122,7 +122,8 @@ class TrainingStream:
         shape = tuple(posterior.mean.shape)
         jitter = draw_noise(shape, "posterior", *key)
         noise = self._noise(shape, key)
-        prompt = source.prompt(picture.wordings[wording]) if keeps_caption else source.null_prompt
+        caption = picture.wordings[wording] if keeps_caption else source.null_key
+        prompt = source.prompt(caption) if keeps_caption else source.null_prompt
         latent = (posterior.mean + posterior.deviation * jitter) * source.scaling_factor
         trace = hash_draws(picture.digest, variant, wording, timestep, keeps_caption, jitter, noise)
         sample = LatentBatch(
@@ -132,6 +133,7 @@ class TrainingStream:
             prompts=prompt.states,
             pooled_prompts=prompt.pooled,
             size_numbers=torch.tensor([crop.size_numbers]),
+            key_values=source.kept_key_values(caption),
         )
         return sample, ShownPicture(slot=slot, name=picture.name, timestep=timestep, trace=trace)
 

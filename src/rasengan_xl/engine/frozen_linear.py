@@ -18,6 +18,7 @@ from rasengan_xl.engine.integer_products import (
     join_integers,
 )
 from rasengan_xl.engine.weights import compute_dtype, is_plain, read_briefly
+from rasengan_xl.sdxl.main_memory import MainMemoryLinear
 
 Inputs = Float[Tensor, "*token inside"]
 Outputs = Float[Tensor, "*token outside"]
@@ -91,6 +92,8 @@ def replace_linears(model: nn.Module, *, as_integers: bool = False) -> None:
     """
     for parent in list(model.modules()):
         for name, child in list(parent.named_children()):
+            if isinstance(child, MainMemoryLinear):
+                continue
             if isinstance(child, nn.Linear) and not is_plain(child):
                 parent.register_module(name, FrozenLinear(child, as_integers=as_integers))
 

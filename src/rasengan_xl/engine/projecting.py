@@ -20,6 +20,7 @@ from rasengan_xl.engine.projections import Kept, Projections
 Sequence3D = Float[Tensor, "batch token width"]
 Given = Float[Tensor, "*lead input"]
 Output = Float[Tensor, "*lead output"]
+Joined = Float[Tensor, "*lead layer_output"]
 
 _aten: Any = torch.ops.aten
 
@@ -51,14 +52,28 @@ class Projection:
         return any(projections.draws_by_chance for projections, _ in self.groups)
 
     def __call__(
-        self, given: Given, norm: nn.LayerNorm | None = None, *, training: bool = False
+        self,
+        given: Given,
+        norm: nn.LayerNorm | None = None,
+        *,
+        base: Joined | None = None,
+        training: bool = False,
     ) -> list[Output]:
-        """Normalise, and multiply by the weights of all layers."""
+        """Normalise, and multiply by the weights of all layers.
+
+        Args:
+            given: Their input.
+            norm: Before them.
+            base: Product of the frozen weights of the one group there is, if it is known; it is
+                changed.
+            training: Whether dropout is at work, and integers may be.
+        """
+        assert base is None or len(self.groups) == 1
         found: dict[int, Tensor] = {}
         for projections, places in self.groups:
             given = given.to(projections.dtype)
             with _in_own_precision(given):
-                work = _Work(projections, norm, self._frugal, training)
+                work = _Work(projections, norm, self._frugal, training, base)
                 outputs = cast("_Outputs", _Project.apply(given, projections.anchor, work))
             found |= dict(zip(places, outputs, strict=True))
         return [found[place] for place in range(len(found))]
@@ -131,6 +146,8 @@ class _Work:
     norm: nn.LayerNorm | None
     frugal: Frugality
     training: bool
+    base: Tensor | None = None
+    """What becomes the product; so it lives no longer for being kept here."""
 
 
 class _Project(Function):
@@ -140,7 +157,8 @@ class _Project(Function):
         projections, norm = work.projections, work.norm
         rows = given.reshape(-1, projections.inputs)
         seen, mean, deviation = _normalise(rows, norm)
-        product, kept = projections.project(seen, training=work.training)
+        base = None if work.base is None else work.base.view(-1, projections.width)
+        product, kept = projections.project(seen, base=base, training=work.training)
         needs_seen = kept.low is not None and not (work.frugal.norms and norm is not None)
         before = None if norm is None else rows
         ctx.save_for_backward(

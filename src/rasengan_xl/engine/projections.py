@@ -28,6 +28,7 @@ from rasengan_xl.engine.integer_products import (
     join_integers,
 )
 from rasengan_xl.engine.weights import compute_dtype, is_plain, read_briefly
+from rasengan_xl.sdxl.main_memory import MainMemoryLinear
 
 Given = Float[Tensor, "token input"]
 Product = Float[Tensor, "token output"]
@@ -82,9 +83,12 @@ class Projections:
         self.dtype = compute_dtype(layers[0])
         self._adapter = adapter
         self.low_rank: LowRank | None = adapter.group(names) if adapter else None
-        self._joined = _join(self.layers) if all(map(is_plain, layers)) else None
+        self._is_held_back = isinstance(layers[0], MainMemoryLinear)
+        is_whole = all(map(is_plain, layers)) and not self._is_held_back
+        self._joined = _join(self.layers) if is_whole else None
         self._bias = _join_bias(self.layers)
-        self._integers = join_integers(self.layers) if as_integers else None
+        is_used = as_integers and not self._is_held_back
+        self._integers = join_integers(self.layers) if is_used else None
 
     @property
     def width(self) -> int:
@@ -111,17 +115,22 @@ class Projections:
         """What makes autograd call backward, though the input may depend on nothing."""
         return self._adapter.anchor if self._adapter is not None and self.is_adapted else None
 
-    def project(self, given: Given, *, training: bool = False) -> tuple[Product, Kept]:
+    def project(
+        self, given: Given, *, base: Product | None = None, training: bool = False
+    ) -> tuple[Product, Kept]:
         """Multiply rows by the weights of all layers.
 
         Args:
             given: float[token, inputs].
+            base: Product of the frozen weights, if it is known; it is changed.
             training: Whether dropout is at work, and integers may be.
 
         Returns:
             float[token, layers x outputs], and what `back` needs.
         """
         low_rank = self.low_rank
+        if base is not None and not self.is_adapted:
+            return base, Kept()
         if low_rank is None:
             return self._base(given, training=training), Kept()
         if not self.is_adapted:
@@ -130,9 +139,11 @@ class Projections:
         if training and low_rank.dropout:
             seen, kept.mask = torch.native_dropout(given, low_rank.dropout, True)  # noqa: FBT003
         kept.low = seen @ low_rank.stacked_down.T
-        return self.again(given, kept, training=training), kept
+        return self.again(given, kept, base=base, training=training), kept
 
-    def again(self, given: Given, kept: Kept, *, training: bool = False) -> Product:
+    def again(
+        self, given: Given, kept: Kept, *, base: Product | None = None, training: bool = False
+    ) -> Product:
         """Compute the product from what was given and kept.
 
         The bias is no part of what the gain scales.  It is added first, and taken back by what
@@ -143,7 +154,7 @@ class Projections:
             return self._base(given, training=training)
         if kept.low is None:
             return self._base_apart(given)
-        product = self._base(given, training=training)
+        product = self._base(given, training=training) if base is None else base
         self._add_low_rank(product, kept.low, low_rank)
         if low_rank.gain is not None:
             shift = None if self._bias is None else low_rank.shift
@@ -200,6 +211,8 @@ class Projections:
     def _base(self, given: Given, *, training: bool) -> Product:
         if training and self._integers is not None and has_work(given):
             return integer_product(given, self._integers, self._bias)
+        if self._is_held_back:
+            return self._base_apart(given)
         if self._joined is not None:
             return _multiply(given, self._joined, self._bias)
         product = given.new_empty(len(given), self.width)
@@ -209,7 +222,7 @@ class Projections:
 
     def _base_apart(self, given: Given) -> Product:
         """Compute as the layers would by themselves, to the bit."""
-        outputs = [nn.functional.linear(given, read_briefly(ly), ly.bias) for ly in self.layers]
+        outputs = [_multiply_alone(given, layer) for layer in self.layers]
         return outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=1)
 
     def _base_back(self, gradient: Product, *, training: bool) -> Given:
@@ -267,6 +280,12 @@ def _multiply(
     if bias is None:
         return torch.mm(given, weight.T, out=out)
     return torch.addmm(bias, given, weight.T, out=out)
+
+
+def _multiply_alone(given: Given, layer: nn.Linear) -> Product:
+    if isinstance(layer, MainMemoryLinear):
+        return layer(given)
+    return nn.functional.linear(given, read_briefly(layer), layer.bias)
 
 
 def _join(layers: tuple[nn.Linear, ...]) -> Tensor:

@@ -5,11 +5,17 @@ from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 import torch
-from diffusers.models.attention import BasicTransformerBlock
 from diffusers.models.transformers.transformer_2d import Transformer2DModel
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from torch import Tensor, nn
 
+from rasengan_xl.engine.caption_columns import (
+    TEXT_KEY_VALUE,
+    fits,
+    lay_out_columns,
+    list_blocks,
+    list_text_layers,
+)
 from rasengan_xl.engine.convolutional_half import rebuild_convolutions
 from rasengan_xl.engine.decomposition import Decomposition
 from rasengan_xl.engine.flat_adapter import AdaptedLayer, FlatAdapter
@@ -28,7 +34,6 @@ from rasengan_xl.engine.weights import reserve_scratch
 
 QUERY_KEY_VALUE = ("attn1.to_q", "attn1.to_k", "attn1.to_v")
 OUTPUT, TEXT_QUERY, TEXT_OUTPUT = "attn1.to_out.0", "attn2.to_q", "attn2.to_out.0"
-TEXT_KEY_VALUE = ("attn2.to_k", "attn2.to_v")
 FEED_IN, FEED_OUT = "ff.net.0.proj", "ff.net.2"
 ENTER, LEAVE = "proj_in", "proj_out"
 
@@ -120,7 +125,7 @@ def rebuild(
     if cast("Any", unet).encoder_hid_proj is not None:  # blocks are not given the caption itself
         options = replace(options, batch_text_projections=False)
     builder = _Builder(modules=modules, layers=layers, options=options)
-    blocks = [n for n, m in modules.items() if isinstance(m, BasicTransformerBlock) and _fits(m)]
+    blocks = list_blocks(unet)
     transformers = [
         name
         for name, module in modules.items()
@@ -191,7 +196,7 @@ def _list_groups(
     for block in blocks:
         attention = (QUERY_KEY_VALUE, (OUTPUT,), (TEXT_QUERY,), (TEXT_OUTPUT,))
         sets += [[f"{block}.{role}" for role in roles] for roles in attention]
-        text = [f"{block}.{role}" for role in TEXT_KEY_VALUE]
+        text = list_text_layers([block])
         if builder.options.batch_text_projections:
             texts += text
         else:
@@ -211,7 +216,10 @@ def _share_texts(
     groups = builder.groups(texts)
     projections = [builder.projection(members) for members in groups]
     places = [[texts.index(name) for name in members] for members in groups]
-    shared = TextProjections(projections, places)
+    columns = lay_out_columns(
+        {name: cast("nn.Linear", builder.modules[name]).out_features for name in texts}
+    )
+    shared = TextProjections(projections, places, [columns[name] for name in texts])
     shared.watch(unet)
     return shared
 
@@ -263,28 +271,9 @@ def _in_stack_order(
                 yield builder.made[by_first[layer.name]]
 
 
-def _fits(block: BasicTransformerBlock) -> bool:
-    """Tell whether a block is SDXL's: two attentions, plain norms, a GEGLU, no dropout."""
-    part: Any = block
-    attentions = (part.attn1, part.attn2)
-    return (
-        part.norm_type == "layer_norm"
-        and all(a is not None and a.norm_q is None and a.group_norm is None for a in attentions)
-        and not part.only_cross_attention
-        and part.attn1.heads == part.attn2.heads
-        and type(part.ff.net[0]).__name__ == "GEGLU"
-        and all(m.p == 0 for m in block.modules() if isinstance(m, nn.Dropout))
-        and all(_is_known(m) for m in (*part.attn1.children(), *part.attn2.children()))
-    )
-
-
-def _is_known(module: nn.Module) -> bool:
-    return isinstance(module, (nn.Linear, nn.ModuleList))
-
-
 def _is_linear(transformer: Transformer2DModel) -> bool:
     part: Any = transformer
-    return part.use_linear_projection and all(_fits(block) for block in part.transformer_blocks)
+    return part.use_linear_projection and all(fits(block) for block in part.transformer_blocks)
 
 
 def _replace(unet: nn.Module, name: str, module: nn.Module) -> None:

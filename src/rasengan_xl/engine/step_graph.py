@@ -115,6 +115,7 @@ class Replayed:
         self._fallback = fallback
         self._seen: set[str] = set()
         self._recorded: dict[str, _Recorded] = {}
+        self._inputs: dict[str, Tensor] = {}
         self._fault: str | None = None
 
     def __call__(self, tensors: Tensors) -> Tensor:
@@ -132,7 +133,7 @@ class Replayed:
             self._fault = f"more than {MOST_SHAPES} sizes of pictures"
             self._tell(f"{self._fault}; the others are launched kernel by kernel")
             return
-        inputs = {n: torch.empty_like(t, device=self._device) for n, t in tensors.items()}
+        inputs = {name: self._hold(name, tensor) for name, tensor in tensors.items()}
         try:
             recording = self._record(lambda: self._function(inputs))
         except RuntimeError as fault:
@@ -143,6 +144,13 @@ class Replayed:
             self._tell(f"given up, kernels are launched one by one from now on: {self._fault}")
         else:
             self._recorded[shape] = _Recorded(inputs, recording)
+
+    def _hold(self, name: str, like: Tensor) -> Tensor:
+        """Return where a recording finds an input: one place for all whose input is as large."""
+        described = _describe({name: like})
+        if described not in self._inputs:
+            self._inputs[described] = torch.empty_like(like, device=self._device)
+        return self._inputs[described]
 
     def _compute(self, tensors: Tensors) -> Tensor:
         on_device = {n: t.to(self._device, non_blocking=True) for n, t in tensors.items()}
@@ -162,6 +170,7 @@ class Replayed:
     def _let_go(self) -> None:
         """Let all recordings go, and with them their memory."""
         self._recorded.clear()
+        self._inputs.clear()
         self._fault = None
         self._record = self._new_recorder()
 

@@ -90,9 +90,15 @@ def reserve_scratch(model: nn.Module) -> None:
         scratch((numbers,), *place)
 
 
-def release_scratch() -> None:
-    """Give the memory back; nothing may be using it, not even a recorded CUDA graph."""
-    _buffers.clear()
+def release_scratch(device: torch.device | None = None) -> None:
+    """Give the memory back; nothing may be using it, not even a recorded CUDA graph.
+
+    Args:
+        device: Only that of this device.
+    """
+    for place in list(_buffers):
+        if device is None or place[0] == device:
+            del _buffers[place]
 
 
 def _is_recorded(device: torch.device) -> bool:

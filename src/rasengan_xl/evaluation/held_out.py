@@ -70,6 +70,7 @@ class HeldOutTable:
         pictures, picture = self.pictures, self.pictures.pictures[row]
         latent = pictures.mean(row)
         prompt = pictures.prompt(picture.wordings[0])
+        kept = pictures.kept_key_values(picture.wordings[0])
         count, shape = self.timesteps, tuple(latent.shape)
         noise = [draw_noise(shape, "held out", picture.digest, i) for i in range(count)]
         return LatentBatch(
@@ -79,6 +80,7 @@ class HeldOutTable:
             prompts=prompt.states.repeat(count, 1, 1),
             pooled_prompts=prompt.pooled.repeat(count, 1),
             size_numbers=torch.tensor([picture.crops[0].size_numbers]).repeat(count, 1),
+            key_values=None if kept is None else kept.clone().expand(count, -1, -1),
         )
 
 

@@ -49,7 +49,7 @@ class Change:
     @property
     def action(self) -> str:
         """Say how it is made on the command line."""
-        return " ".join(f"--set {key}={value}" for key, value in self.values.items())
+        return " ".join(f"--set {key}={_write(value)}" for key, value in self.values.items())
 
     def applied(self, settings: RunSettings) -> RunSettings:
         """Return settings with the change."""
@@ -58,6 +58,30 @@ class Change:
             changed = getattr(settings, table).model_copy(update={name: value})
             settings = settings.model_copy(update={table: changed})
         return settings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CaptionDisk:
+    """What keeping captions' keys and values would take of the disk, and what there is."""
+
+    bytes_each: int
+    free_bytes: int
+    captions: int | None
+    """How many they are, if it is known."""
+
+    @property
+    def has_room(self) -> bool:
+        """Whether it would hold them, as far as is known."""
+        return (self.captions or 1) * self.bytes_each < self.free_bytes
+
+    @property
+    def price(self) -> str:
+        """Say what it costs."""
+        if self.captions is not None:
+            return f"same result, {self.captions * self.bytes_each / 1e9:,.1f} GB of disk"
+        room = self.free_bytes // self.bytes_each
+        each = f"{self.bytes_each / 1e6:,.1f} MB of disk a caption"
+        return f"same result, {each}: there is room for {room:,}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +94,8 @@ class Situation:
     on_cuda: bool
     dtype: torch.dtype
     """Compute precision."""
+    disk: CaptionDisk | None = None
+    """None: keys and values of captions cannot be kept."""
 
 
 def list_changes(situation: Situation, phase: str) -> Iterator[Change]:
@@ -97,6 +123,12 @@ def _cut_the_batch(situation: Situation) -> Iterator[Change]:
             },
             price="same result",
         )
+
+
+def _keep_text_on_disk(situation: Situation) -> Iterator[Change]:
+    disk = situation.disk
+    if disk is not None and disk.has_room:
+        yield Change(values={"engine.cache_text_kv": True}, price=disk.price)
 
 
 def _halve_the_precision(situation: Situation) -> Iterator[Change]:
@@ -134,10 +166,16 @@ def _halve_the_rank(situation: Situation) -> Iterator[Change]:
         yield Change(values={"adapter.rank": rank // 2}, price="less capacity")
 
 
+def _write(value: Any) -> str:
+    """Write a value as it is written on the command line."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
 _BY_PHASE = {
     TRAIN: (
         _remember_less,
         _cut_the_batch,
+        _keep_text_on_disk,
         _halve_the_precision,
         _shrink_the_moments,
         _store_the_base_smaller,
@@ -146,11 +184,12 @@ _BY_PHASE = {
     ),
     HELD_OUT: (
         _cut_the_batch,
+        _keep_text_on_disk,
         _halve_the_precision,
         _store_the_base_smaller,
         _shrink_the_pictures,
     ),
-    LOAD_UNET: (_halve_the_precision, _store_the_base_smaller),
+    LOAD_UNET: (_keep_text_on_disk, _halve_the_precision, _store_the_base_smaller),
     ENCODE_CAPTIONS: (_halve_the_precision,),
     ENCODE_PICTURES: (_shrink_the_pictures,),
 }

@@ -51,6 +51,8 @@ def settle_engine(
         cache_text_kv=asked.cache_text_kv,
         int8_compute=_settle(asked.int8_compute, auto=False),
     )
+    if options.cache_text_kv:
+        _refuse_without_base_weights(settings)
     obstacle = why_no_graph(compute.device, options, settings.adapter.dropout)
     if asked.cuda_graph == "on" and obstacle:
         raise RecipeError(f"engine.cuda_graph = 'on': {obstacle}; use 'auto' or 'off'")
@@ -85,6 +87,24 @@ def _plain(settings: RunSettings) -> EngineOptions:
         frozen_convolutions=False,
         fused_group_norm=False,
     )
+
+
+def _refuse_without_base_weights(settings: RunSettings) -> None:
+    """Refuse to keep keys and values of captions where the weights that make them are needed.
+
+    Raises:
+        RecipeError: They are.
+    """
+    told = "engine.cache_text_kv = true: "
+    if settings.adapter.decompose:
+        raise RecipeError(
+            f"{told}DoRA (adapter.decompose = true) takes the norm of the weights that it would do "
+            "without; leave one of the two out"
+        )
+    if not settings.engine.batch_text_projections:
+        raise RecipeError(
+            f"{told}needs engine.batch_text_projections = true; leave one of the two out"
+        )
 
 
 def _not_with_peft(name: str, value: str) -> str:

@@ -41,8 +41,18 @@ ESTIMATED = Efficiencies(
     kernel_microseconds=2.0,
     basis="estimates, not yet calibrated on a GPU",
 )
-CALIBRATED = ESTIMATED
-"""What predictions are made with; `benchmarks/plan_accuracy.py --fit` prints better ones."""
+CALIBRATED = Efficiencies(
+    matmul=0.80,
+    convolution=0.38,
+    attention=0.37,
+    memory=0.84,
+    kernel_microseconds=5.6,
+    basis="13 kinds of steps of SDXL's UNet on an H200, within 10 % (docs/experiment-log.md)",
+)
+"""What predictions are made with; `benchmarks/plan_accuracy.py --fit` prints such."""
+_FIRST_MICROSECONDS = ESTIMATED.kernel_microseconds
+_DOUBT = 0.03
+"""Weight of an estimate beside a measured step."""
 _SUSTAINED = {"T4": 0.45, "L4": 0.6}
 """Share of the above on GPUs that cannot hold their clock: 70 and 72 W; estimates."""
 
@@ -105,9 +115,12 @@ def fit_efficiencies(timings: Sequence[Timing], basis: str) -> Efficiencies:
     """
     columns = [[t.ideal[kind] for kind in _KINDS] + [t.kernels * 1e-6] for t in timings]
     measured = np.array([timing.seconds for timing in timings])
-    weighted = np.array(columns) / measured[:, None]
+    first = np.array([*(1 / getattr(ESTIMATED, kind) for kind in _KINDS), _FIRST_MICROSECONDS])
+    # Steps of one model are much alike: what they do not tell apart stays as it was estimated.
+    weighted = np.vstack([np.array(columns) / measured[:, None], np.diag(_DOUBT / first)])
+    wanted = np.concatenate([np.ones(len(timings)), np.full(len(first), _DOUBT)])
     solver: Any = optimize
-    slowdowns: list[float] = solver.nnls(weighted, np.ones(len(timings)))[0].tolist()
+    slowdowns: list[float] = solver.nnls(weighted, wanted)[0].tolist()
     shares = {
         kind: 1 / slowdown if slowdown > 0 else 1.0
         for kind, slowdown in zip(_KINDS, slowdowns, strict=False)

@@ -7,11 +7,14 @@ import torch
 
 from rasengan_xl.config.engine_settings import MemoryMode
 from rasengan_xl.config.settings import RunSettings
+from rasengan_xl.dataset.key_values import bytes_of_a_caption, free_bytes
+from rasengan_xl.engine.caption_columns import caption_columns
 from rasengan_xl.planning.changes import (
     ENCODE_CAPTIONS,
     ENCODE_PICTURES,
     PHASES,
     TRAIN,
+    CaptionDisk,
     Change,
     Situation,
     list_changes,
@@ -23,6 +26,7 @@ from rasengan_xl.planning.model_shape import ModelShape
 from rasengan_xl.planning.phases import simulate_captions, simulate_pictures
 from rasengan_xl.planning.simulate import Needs, simulate_held_out, simulate_step
 from rasengan_xl.sdxl.compute import Compute
+from rasengan_xl.sdxl.full_size import TOKENS
 
 WORTH_NAMING = 0.01
 """Of the memory in use: what saves less is no remedy."""
@@ -37,7 +41,12 @@ class Saving:
 
 
 def savings(
-    settings: RunSettings, shape: ModelShape, compute: Compute, phase: str, memory: MemoryMode
+    settings: RunSettings,
+    shape: ModelShape,
+    compute: Compute,
+    phase: str,
+    memory: MemoryMode,
+    captions: int | None = None,
 ) -> Iterator[Saving]:
     """Plan one change after another, what costs least first; leave out what saves next to nothing.
 
@@ -47,6 +56,7 @@ def savings(
         compute: Where it runs, and in which precision.
         phase: In which memory lacks.
         memory: The memory mode in use.
+        captions: How many the dataset has, if it is known.
     """
     if phase not in PHASES:
         return
@@ -57,6 +67,7 @@ def savings(
         memory=memory,
         on_cuda=compute.device.type == "cuda",
         dtype=compute.dtype,
+        disk=find_disk(settings, shape, compute, captions),
     )
     for change in list_changes(situation, phase):
         changed = change.applied(settings)
@@ -65,6 +76,25 @@ def savings(
         after = _peak_gib(changed, shape, Compute(compute.device, dtype), phase)
         if before - after >= WORTH_NAMING * before:
             yield Saving(change=change, saves_gib=before - after)
+
+
+def find_disk(
+    settings: RunSettings, shape: ModelShape, compute: Compute, captions: int | None
+) -> CaptionDisk | None:
+    """Look what the disk would hold of captions; None where they cannot be kept, or are already."""
+    options = settle_engine(settings, shape.skeleton, compute)
+    is_possible = (
+        options.implementation == "fused"
+        and options.batch_text_projections
+        and not settings.adapter.decompose
+    )
+    if options.cache_text_kv or not is_possible:
+        return None
+    return CaptionDisk(
+        bytes_each=bytes_of_a_caption(TOKENS, caption_columns(shape.skeleton), compute.dtype),
+        free_bytes=free_bytes(),
+        captions=captions,
+    )
 
 
 def _peak_gib(settings: RunSettings, shape: ModelShape, compute: Compute, phase: str) -> float:

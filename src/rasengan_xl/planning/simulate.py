@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, cast
 
@@ -14,7 +14,9 @@ from torch.utils import checkpoint
 from rasengan_xl.adapters.adapter import Adapter
 from rasengan_xl.adapters.attach import attach_adapter
 from rasengan_xl.config.settings import RunSettings
+from rasengan_xl.engine.caption_columns import caption_columns, count_columns
 from rasengan_xl.engine.options import EngineOptions
+from rasengan_xl.engine.weights import release_scratch
 from rasengan_xl.planning.caching_allocator import replay
 from rasengan_xl.planning.cuda_on_meta import CudaOnMeta
 from rasengan_xl.planning.ledger import Peak, find_peak
@@ -24,6 +26,7 @@ from rasengan_xl.planning.recorder import Recorder
 from rasengan_xl.planning.work import Operation, Work
 from rasengan_xl.sdxl.compute import Compute
 from rasengan_xl.sdxl.full_size import TOKENS
+from rasengan_xl.sdxl.main_memory import MainMemoryLinear
 from rasengan_xl.sdxl.noise_schedule import NoiseSchedule
 from rasengan_xl.sdxl.objective import LatentBatch, build_objective, denoising_losses
 from rasengan_xl.sdxl.quantization import quantize
@@ -136,11 +139,18 @@ def _make_ready(
     settings: RunSettings, shape: ModelShape, options: EngineOptions, dtype: torch.dtype
 ) -> _Pass:
     unet = shape.build_unet(dtype)
-    quantize(unet, Compute(META, dtype), settings.adapter.base_precision)
+    columns = caption_columns(unet) if options.cache_text_kv else {}
+    quantize(unet, Compute(META, dtype), settings.adapter.base_precision, columns)
     recorder = Recorder()
+    release_scratch(META)  # of an earlier simulation, in whose books it was
     with recorder, torch.enable_grad():
         adapter = attach_adapter(unet, settings.adapter, settings.seed, options)
         named = _take_stock(recorder, adapter, settings)
+    batch = _batch(settings, shape)
+    if columns:
+        kept = _key_values(settings, columns, dtype)
+        batch = replace(batch, key_values=kept)
+        recorder.hold([kept], "kept keys and values")
     mode = CudaOnMeta(dtype if _is_autocast(options, dtype) else None)
     if options.implementation == "peft" and options.memory == "recompute-all":
         _keep_mode_in_checkpoints(unet, mode)
@@ -151,17 +161,21 @@ def _make_ready(
         adapter=adapter,
         recorder=recorder,
         mode=mode,
-        batch=_batch(settings, shape),
+        batch=batch,
         named=named,
         start=len(recorder.ledger.moves),
     )
 
 
 def hold_model(recorder: Recorder, model: nn.Module) -> dict[int, str]:
-    """Note a frozen model's weights as there; return the kind of each piece."""
-    parts: Any = model
-    weights = list(parts.parameters())
-    constants = [*parts.buffers(), *_quantization_constants(weights)]
+    """Note a frozen model's weights as there; return the kind of each piece.
+
+    Those that stay in main memory are not.
+    """
+    parts = [part for part in model.modules() if not isinstance(part, MainMemoryLinear)]
+    weights = [weight for part in parts for weight in part.parameters(recurse=False)]
+    buffers = [buffer for part in parts for buffer in part.buffers(recurse=False)]
+    constants = [*buffers, *_quantization_constants(weights)]
     recorder.hold(weights, "weights")
     recorder.hold(constants, "constants")
     is_quantized = any(not weight.is_floating_point() for weight in weights)
@@ -236,6 +250,11 @@ def _keep_mode_in_checkpoints(unet: UNet2DConditionModel, mode: CudaOnMeta) -> N
 def _schedule() -> NoiseSchedule:
     empty = torch.empty(_TIMESTEPS, device=META)
     return NoiseSchedule(alpha_bars=empty, prediction_type="epsilon")
+
+
+def _key_values(settings: RunSettings, columns: Mapping[str, range], dtype: torch.dtype) -> Tensor:
+    width = count_columns(columns)
+    return torch.empty(settings.training.batch_size, TOKENS, width, dtype=dtype, device=META)
 
 
 def _batch(settings: RunSettings, shape: ModelShape) -> LatentBatch:

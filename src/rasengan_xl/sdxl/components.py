@@ -1,6 +1,6 @@
 """Load the parts of an SDXL, one at a time."""
 
-from collections.abc import Generator
+from collections.abc import Collection, Generator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -77,7 +77,10 @@ def load_scaling_factor(model: ModelFolder) -> float:
 
 
 def load_unet(
-    model: ModelFolder, compute: Compute, base_precision: BasePrecision
+    model: ModelFolder,
+    compute: Compute,
+    base_precision: BasePrecision,
+    held_back: Collection[str] = (),
 ) -> UNet2DConditionModel:
     """Load the UNet, frozen.
 
@@ -85,12 +88,13 @@ def load_unet(
         model: Where it lies.
         compute: Device and precision.
         base_precision: How its weights are stored.
+        held_back: Linear layers whose weights stay in main memory.
     """
     with explaining(model, "unet"):
         unet = UNet2DConditionModel.from_pretrained(
             **_weights(model, "unet"), torch_dtype=compute.dtype
         )
-    quantize(unet, compute, base_precision)
+    quantize(unet, compute, base_precision, held_back)
     return _frozen(unet, compute.device)
 
 

@@ -26,10 +26,13 @@ class LatentBatch:
     size_numbers: Int[Tensor, "batch 6"]
     """Original height and width, crop top and left, target height and width, in pixels.
     Integers until the UNet embeds them: bfloat16 would round 1023 to 1024."""
+    key_values: Float[Tensor, "batch token key_value"] | None = None
+    """The base's keys and values of the captions, if they were kept: `dataset/key_values.py`."""
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return every tensor by name."""
-        return {field.name: getattr(self, field.name) for field in fields(self)}
+        """Return every tensor that there is by name."""
+        named = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: tensor for name, tensor in named.items() if tensor is not None}
 
     def to(self, device: torch.device) -> "LatentBatch":
         """Copy every tensor to a device; pinned ones while the host goes on."""
@@ -110,6 +113,7 @@ def denoising_losses(
         target = batch.noise
     else:
         target = signal * batch.noise - spread * batch.latents
+    kept = {} if batch.key_values is None else {"key_values": batch.key_values}
     predicted = unet(
         noised.to(unet.dtype),
         batch.timesteps,
@@ -118,6 +122,7 @@ def denoising_losses(
             "text_embeds": batch.pooled_prompts.to(unet.dtype),
             "time_ids": batch.size_numbers,
         },
+        **kept,
     ).sample
     losses = _losses_of_values(predicted.float(), target, objective.huber_delta)
     weights = objective.weights.to(batch.latents.device)[batch.timesteps]

@@ -1,5 +1,7 @@
 """Store a UNet's frozen weights in fewer bits: NF4 (arXiv:2305.14314, section 3) or int8."""
 
+from collections.abc import Collection
+from dataclasses import replace
 from typing import Any, cast
 
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
@@ -8,6 +10,7 @@ from torch import nn
 from rasengan_xl.config.base_precisions import STORAGES, BasePrecision, Store
 from rasengan_xl.sdxl.compute import Compute
 from rasengan_xl.sdxl.int8_layers import Int8Conv2d, Int8Linear
+from rasengan_xl.sdxl.main_memory import MAIN_MEMORY, MainMemoryLinear
 from rasengan_xl.sdxl.nf4_layers import store_in_nf4
 
 KEPT = ("conv_in", "conv_out")
@@ -15,7 +18,12 @@ KEPT = ("conv_in", "conv_out")
 and they take 45 KB."""
 
 
-def quantize(unet: UNet2DConditionModel, compute: Compute, precision: BasePrecision) -> None:
+def quantize(
+    unet: UNet2DConditionModel,
+    compute: Compute,
+    precision: BasePrecision,
+    held_back: Collection[str] = (),
+) -> None:
     """Store the weights of linear layers and convolutions as a base precision has them.
 
     Each comes to the device by itself, so that it never holds more than one in full.  Norms and
@@ -25,8 +33,12 @@ def quantize(unet: UNet2DConditionModel, compute: Compute, precision: BasePrecis
         unet: In main memory, or on the meta device: then only shapes come out.
         compute: The device, which may be the meta device, and the precision to compute in.
         precision: How; `full` leaves all as it is.
+        held_back: Linear layers whose weights stay in main memory, stored alike.
     """
     storage = STORAGES[precision]
+    for name in held_back:
+        layer = cast("nn.Linear", unet.get_submodule(name))
+        unet.set_submodule(name, hold_back(layer, compute, precision))
     for name, store in _list_stores(unet, storage.linears, storage.convolutions).items():
         parent_name, _, child_name = name.rpartition(".")
         parent = unet.get_submodule(parent_name)
@@ -36,10 +48,29 @@ def quantize(unet: UNet2DConditionModel, compute: Compute, precision: BasePrecis
         told.is_loaded_in_4bit = True  # tells PEFT to attach its 4-bit layers
 
 
+def hold_back(layer: nn.Linear, compute: Compute, precision: BasePrecision) -> MainMemoryLinear:
+    """Store a layer as a base precision has it, in main memory.
+
+    Args:
+        layer: In main memory; on the meta device only shapes come out.
+        compute: The device that it will be needed on, and the precision to compute in.
+        precision: How it is stored.
+    """
+    store = STORAGES[precision].linears
+    if store == "compute":
+        return MainMemoryLinear(layer)
+    there = compute if layer.weight.is_meta else replace(compute, device=MAIN_MEMORY)
+    return MainMemoryLinear(cast("nn.Linear", _stored(layer, store, there)))
+
+
 def linears_to_quantize(unet: UNet2DConditionModel) -> list[tuple[str, nn.Linear]]:
     """List the linear layers whose weights can be stored in fewer bits."""
     modules: dict[str, nn.Module] = dict(cast("Any", unet).named_modules())
-    return [(name, layer) for name, layer in modules.items() if isinstance(layer, nn.Linear)]
+    return [
+        (name, layer)
+        for name, layer in modules.items()
+        if isinstance(layer, nn.Linear) and not isinstance(layer, MainMemoryLinear)
+    ]
 
 
 def convolutions_to_quantize(unet: UNet2DConditionModel) -> list[tuple[str, nn.Conv2d]]:

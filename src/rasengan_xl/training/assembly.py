@@ -15,6 +15,7 @@ from rasengan_xl.config.settings import RunSettings
 from rasengan_xl.dataset.encoded import EncodedDataset
 from rasengan_xl.dataset.stream import build_stream
 from rasengan_xl.dataset.trace import TraceHash
+from rasengan_xl.engine.caption_columns import caption_columns
 from rasengan_xl.errors import RasenganError
 from rasengan_xl.evaluation.held_out import HeldOutTable, build_table
 from rasengan_xl.planning.engine_choice import settle_engine
@@ -23,7 +24,7 @@ from rasengan_xl.planning.model_shape import read_shape
 from rasengan_xl.ranks import Ranks
 from rasengan_xl.runs.folder import RunFolder
 from rasengan_xl.runs.resuming import global_batch
-from rasengan_xl.sdxl.components import load_unet
+from rasengan_xl.sdxl.components import load_unet, load_unet_shape
 from rasengan_xl.sdxl.compute import Compute, choose_compute
 from rasengan_xl.sdxl.model_folder import ModelFolder, find_model
 from rasengan_xl.sdxl.noise_schedule import NoiseSchedule, load_noise_schedule
@@ -94,7 +95,8 @@ def assemble_run(
     """
     compute, schedule, ranks = footing.compute, footing.schedule, footing.ranks
     with ranks.together():
-        unet = load_unet(footing.model, compute, settings.adapter.base_precision)
+        held_back = list_held_back(settings, footing.model)
+        unet = load_unet(footing.model, compute, settings.adapter.base_precision, held_back)
         base = take_fingerprint(unet, compute)
         mode = choose_memory_mode(settings, compute, shape=read_shape(footing.model))
         options = settle_engine(with_mode(settings, mode), unet, compute)
@@ -120,6 +122,13 @@ def assemble_run(
         table=build_table(dataset.held_out, schedule, settings),
         notes=notes,
     )
+
+
+def list_held_back(settings: RunSettings, model: ModelFolder) -> list[str]:
+    """Name the layers whose weights stay in main memory, as what they make is kept on disk."""
+    if not settings.engine.cache_text_kv:
+        return []
+    return list(caption_columns(load_unet_shape(model)))
 
 
 def _start(adapter: Adapter, settings: RunSettings, model: ModelFolder) -> tuple[str, ...]:

@@ -57,6 +57,8 @@ class MemoryWatch:
     compute: Compute | None = None
     memory: MemoryMode = "keep-all"
     """The memory mode in use."""
+    captions: int | None = None
+    """How many the dataset has, once it is known."""
     can_resume: bool = False
     resident_at_first_gib: float = field(
         default_factory=lambda: peak_memory_gib(torch.device("cpu"))
@@ -103,7 +105,12 @@ class MemoryWatch:
         used_gib = peak_memory_gib(device) + asked_gib
         free = _free_remedies(device, used_gib) if device.type == "cuda" else []
         found = savings(
-            self.settings, read_shape(self.model), self.compute, self.phase, self.memory
+            self.settings,
+            read_shape(self.model),
+            self.compute,
+            self.phase,
+            self.memory,
+            self.captions,
         )
         planned = (
             Remedy(

@@ -8,6 +8,7 @@ import torch
 from rasengan_xl.adapters.attach import attach_adapter
 from rasengan_xl.config.settings import RunSettings
 from rasengan_xl.dataset.trace import TraceHash
+from rasengan_xl.engine.caption_columns import caption_columns, count_columns
 from rasengan_xl.engine.step_graph import GpuRecorder
 from rasengan_xl.errors import ModelError
 from rasengan_xl.planning.engine_choice import settle_engine
@@ -27,6 +28,7 @@ from rasengan_xl.sdxl.full_size import TOKENS
 from rasengan_xl.sdxl.model_folder import ModelFolder, find_model_at_hand
 from rasengan_xl.sdxl.noise_schedule import load_noise_schedule
 from rasengan_xl.sdxl.objective import LatentBatch, build_objective
+from rasengan_xl.training.assembly import list_held_back
 from rasengan_xl.training.given_weights import GivenWeights
 from rasengan_xl.training.optimizer import build_optimizer, set_learning_rate
 from rasengan_xl.training.state import TrainingState
@@ -69,7 +71,7 @@ def probe_steps(settings: RunSettings) -> Probed:
     state, computer = _assemble(settings, model, compute)
     reset_peak_memory(compute.device)
     stopwatch = Stopwatch(compute.device)
-    batch = _draw_batch(settings, read_shape(model))
+    batch = _draw_batch(settings, read_shape(model), compute)
     laps: list[float] = []
     for _ in range(STEPS):
         stopwatch.start()
@@ -91,7 +93,8 @@ def probe_steps(settings: RunSettings) -> Probed:
 def _assemble(
     settings: RunSettings, model: ModelFolder, compute: Compute
 ) -> tuple[TrainingState, StepComputer]:
-    unet = load_unet(model, compute, settings.adapter.base_precision)
+    held_back = list_held_back(settings, model)
+    unet = load_unet(model, compute, settings.adapter.base_precision, held_back)
     chosen = with_mode(settings, choose_memory_mode(settings, compute, shape=read_shape(model)))
     adapter = attach_adapter(
         unet, settings.adapter, settings.seed, settle_engine(chosen, unet, compute)
@@ -120,7 +123,7 @@ def _assemble(
     return state, RecordedStep(eager, GpuRecorder, state.notes.append)
 
 
-def _draw_batch(settings: RunSettings, shape: ModelShape) -> LatentBatch:
+def _draw_batch(settings: RunSettings, shape: ModelShape, compute: Compute) -> LatentBatch:
     """Draw pictures and captions of the sizes that a run would see."""
     size, side = settings.training.batch_size, settings.dataset.resolution
     generator = torch.Generator().manual_seed(0)
@@ -128,6 +131,9 @@ def _draw_batch(settings: RunSettings, shape: ModelShape) -> LatentBatch:
     def normal(*sizes: int) -> torch.Tensor:
         return torch.randn(size, *sizes, generator=generator)
 
+    kept = None
+    if settings.engine.cache_text_kv:
+        kept = normal(TOKENS, count_columns(caption_columns(shape.skeleton))).to(compute.dtype)
     latent = (shape.unet["in_channels"], side // shape.latent_share, side // shape.latent_share)
     return LatentBatch(
         latents=normal(*latent),
@@ -136,4 +142,5 @@ def _draw_batch(settings: RunSettings, shape: ModelShape) -> LatentBatch:
         prompts=normal(TOKENS, shape.unet["cross_attention_dim"]),
         pooled_prompts=normal(shape.pooled_width),
         size_numbers=torch.tensor([[side, side, 0, 0, side, side]] * size),
+        key_values=kept,
     )

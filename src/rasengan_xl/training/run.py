@@ -7,15 +7,18 @@ from functools import partial
 from rasengan_xl.adapters.start_file import settle_start
 from rasengan_xl.config.settings import RunSettings
 from rasengan_xl.dataset.encoded import encode_dataset
+from rasengan_xl.dataset.key_values import count_captions, encode_key_values
 from rasengan_xl.errors import UnwritableError
 from rasengan_xl.evaluation.base_losses import name_base_losses, recall_or_measure
 from rasengan_xl.evaluation.held_out import measure_losses, summarise_losses, tabulate_losses
 from rasengan_xl.planning.changes import LOAD_UNET
+from rasengan_xl.planning.engine_choice import settle_engine
 from rasengan_xl.planning.known_costs import remember_steps
 from rasengan_xl.ranks import ALONE, Ranks
 from rasengan_xl.runs.folder import RunFolder
 from rasengan_xl.runs.provenance import describe_machine, name_device
 from rasengan_xl.runs.records import StageProgress, TableLosses
+from rasengan_xl.sdxl.components import load_unet_shape
 from rasengan_xl.sdxl.model_folder import ModelFolder
 from rasengan_xl.training.assembly import Run, assemble_run, find_footing
 from rasengan_xl.training.checkpoints import restore_checkpoint, share_state
@@ -58,6 +61,9 @@ def _run(
         settings = settle_start(settings)
         footing = find_footing(settings, ranks)
         watch.model, watch.compute = footing.model, footing.compute
+        if settings.engine.cache_text_kv and not settings.is_given:
+            # What stands against it is told before anything is encoded.
+            settle_engine(settings, load_unet_shape(footing.model), footing.compute)
         if ranks.is_first and resume:
             folder.check_resumable(settings, ranks.count)
         elif ranks.is_first:
@@ -70,6 +76,11 @@ def _run(
     if settings.is_given:
         yield from measure_given(settings, folder, footing, dataset)
         return
+    watch.captions = count_captions(dataset)
+    if settings.engine.cache_text_kv:
+        dataset = yield from encode_key_values(
+            dataset, settings, footing.model, footing.compute, ranks
+        )
 
     yield StageProgress(stage=LOAD_UNET, done=0, total=1)
     run = assemble_run(settings, folder, footing, dataset)

@@ -59,7 +59,11 @@ def _sum_bits(unet: UNet2DConditionModel) -> dict[str, int]:
     frozen = {name.replace(_WRAPPED, "."): p for name, p in named.items() if ".lora_" not in name}
     sums = torch.stack(
         [
-            p.detach().reshape(-1).view(_BITS[p.element_size()]).sum(dtype=torch.int64)
+            p.detach()
+            .reshape(-1)
+            .view(_BITS[p.element_size()])
+            .sum(dtype=torch.int64)
+            .to(unet.device)
             for p in frozen.values()
         ]
     )
