@@ -65,6 +65,13 @@ class CachingAllocator:
             block = self._join(block, block.after, known=block.after)
         self._offer(block)
 
+    def release(self) -> None:
+        """Give segments back of which nothing is in use, as `torch.cuda.empty_cache` does."""
+        for block in list(self._blocks.values()):
+            if block.before is None and block.after is None:
+                self._withdraw(block)
+                self.reserved -= block.size
+
     def _find(self, size: int, small: bool) -> Block | None:  # noqa: FBT001 - the pool's key
         free = self._free[small]
         place = bisect_left(free, (size, 0))
@@ -105,10 +112,31 @@ class CachingAllocator:
 def replay(ledger: Ledger) -> CachingAllocator:
     """Serve everything that a ledger notes, in order."""
     allocator = CachingAllocator()
+    _serve(allocator, ledger, ledger.moves)
+    return allocator
+
+
+def most_reserved_recorded(ledger: Ledger, start: int) -> int:
+    """Return the most that is held where the step is recorded as a CUDA graph.
+
+    It is computed once before.  What that leaves free goes back then (torch/cuda/graphs.py), but
+    for gaps in segments that are in use; recorded, it has memory of its own.
+
+    Args:
+        ledger: Of a step, and of what was there before.
+        start: Move at which the step begins.
+    """
+    ordinary, own = replay(ledger), CachingAllocator()
+    ordinary.release()
+    _serve(own, ledger, ledger.moves[start:])
+    return max(ordinary.most_reserved, ordinary.reserved + own.most_reserved)
+
+
+def _serve(allocator: CachingAllocator, ledger: Ledger, moves: list[int]) -> None:
+    """Serve moves; what was there before them stays."""
     blocks: dict[int, Block] = {}
-    for number in ledger.moves:
+    for number in moves:
         if number >= 0:
             blocks[number] = allocator.take(ledger.sizes[number])
-        else:
+        elif -number - 1 in blocks:
             allocator.give_back(blocks.pop(-number - 1))
-    return allocator
