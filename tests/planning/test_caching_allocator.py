@@ -62,3 +62,11 @@ def test_what_is_recorded_has_memory_of_its_own_beside_what_cannot_be_given_back
     assert replay(ledger).most_reserved == 176 * MIB
     assert most_reserved_recorded(ledger, start) == (12 + 64 + 32 + 100) * MIB
     ledger.give_back(kept)
+
+
+def test_of_free_blocks_of_one_size_the_first_is_taken():
+    allocator = CachingAllocator()
+    blocks = [allocator.take(16 * MIB) for _ in range(20)]
+    for block in reversed(blocks):
+        allocator.give_back(block)
+    assert [allocator.take(16 * MIB) for _ in range(20)] == blocks

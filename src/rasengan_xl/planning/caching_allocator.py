@@ -21,6 +21,8 @@ _LEAST_LARGE = 10 * MIB
 class Block:
     """A stretch of a segment."""
 
+    address: int
+    """Of several of one size, the first is taken."""
     size: int
     small: bool
     free: bool = False
@@ -36,6 +38,8 @@ class CachingAllocator:
     reserved: int = 0
     most_allocated: int = 0
     most_reserved: int = 0
+    _next_address: int = 0
+    """Never used again, so that what a ledger takes is the same each time."""
     _free: dict[bool, list[tuple[int, int]]] = field(default_factory=lambda: {True: [], False: []})
     _blocks: dict[int, Block] = field(default_factory=dict[int, Block])
 
@@ -45,7 +49,8 @@ class CachingAllocator:
         block = self._find(size, small) or self._open_segment(size, small)
         left = block.size - size
         if left >= BLOCK if small else left > _SMALL:
-            rest = Block(left, small, free=True, before=block, after=block.after)
+            address = block.address + size
+            rest = Block(address, left, small, free=True, before=block, after=block.after)
             if block.after is not None:
                 block.after.before = rest
             block.after, block.size = rest, size
@@ -88,16 +93,17 @@ class CachingAllocator:
             segment = -(-size // _ROUNDING) * _ROUNDING
         self.reserved += segment
         self.most_reserved = max(self.most_reserved, self.reserved)
-        return Block(segment, small)
+        self._next_address += segment
+        return Block(self._next_address - segment, segment, small)
 
     def _offer(self, block: Block) -> None:
-        self._blocks[id(block)] = block
-        insort(self._free[block.small], (block.size, id(block)))
+        self._blocks[block.address] = block
+        insort(self._free[block.small], (block.size, block.address))
 
     def _withdraw(self, block: Block) -> None:
         free = self._free[block.small]
-        del free[bisect_left(free, (block.size, id(block)))]
-        del self._blocks[id(block)]
+        del free[bisect_left(free, (block.size, block.address))]
+        del self._blocks[block.address]
 
     def _join(self, left: Block, right: Block, *, known: Block) -> Block:
         """Make one block of two; `known` is the one that was on offer."""
