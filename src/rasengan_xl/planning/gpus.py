@@ -105,8 +105,13 @@ def find_gpu(name: str) -> GPU:
 
 def gpu_of_memory(memory_gib: float) -> GPU:
     """Return a GPU of which only the memory is known."""
-    slowest = GPUS["T4"]
-    return replace(slowest, name=f"{memory_gib:g} GiB", memory_gib=memory_gib, speed_is_known=False)
+    return replace(
+        GPUS["T4"],
+        name=f"GPU of {memory_gib:g} GiB",
+        memory_gib=memory_gib,
+        context_gib=max(gpu.context_gib for gpu in GPUS.values()),
+        speed_is_known=False,
+    )
 
 
 def gpu_here() -> GPU | None:

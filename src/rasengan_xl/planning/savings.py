@@ -34,6 +34,9 @@ class Saving:
 
     change: Change
     saves_gib: float
+    """Of what is allocated."""
+    reserved: int
+    """Bytes that PyTorch's allocator holds with it."""
 
 
 def savings(
@@ -51,7 +54,7 @@ def savings(
     if phase not in PHASES:
         return
     settings = with_mode(settings, memory)
-    before = _peak_gib(settings, shape, compute, phase)
+    before = _simulate(settings, shape, compute, phase).peak.total
     situation = Situation(
         settings=settings,
         memory=memory,
@@ -62,13 +65,10 @@ def savings(
         changed = change.applied(settings)
         # Whichever 16-bit format `auto` turns out to be, it takes as much.
         dtype = torch.bfloat16 if "compute.precision" in change.values else compute.dtype
-        after = _peak_gib(changed, shape, Compute(compute.device, dtype), phase)
-        if before - after >= WORTH_NAMING * before:
-            yield Saving(change=change, saves_gib=before - after)
-
-
-def _peak_gib(settings: RunSettings, shape: ModelShape, compute: Compute, phase: str) -> float:
-    return _simulate(settings, shape, compute, phase).peak.total / GIB
+        needs = _simulate(changed, shape, Compute(compute.device, dtype), phase)
+        saved = before - needs.peak.total
+        if saved >= WORTH_NAMING * before:
+            yield Saving(change=change, saves_gib=saved / GIB, reserved=needs.reserved)
 
 
 def _simulate(settings: RunSettings, shape: ModelShape, compute: Compute, phase: str) -> Needs:
