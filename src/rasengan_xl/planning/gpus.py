@@ -25,8 +25,9 @@ class GPU:
     """Memory bandwidth."""
     speed_is_known: bool = True
     has_bf16: bool = True
-    launch_microseconds: float = 6.0
-    """Of the host for one operation of eager PyTorch: an estimate for the machines they come in."""
+    launch_microseconds: float = 45.0
+    """Of the host for one of our operations, launched by itself: measured beside one H200, where
+    217 ms went by for 4,704; hosts differ."""
     context_gib: float = 0.45
     """What CUDA and the kernels loaded take of the card beside PyTorch's allocator: an estimate."""
     workspace_mib: float = 16.25
@@ -49,7 +50,6 @@ GPUS = {
             teraflops=65,
             gigabytes_per_second=320,
             has_bf16=False,
-            launch_microseconds=10.0,
             context_gib=0.3,
         ),
         # NVIDIA L4 data sheet: 242 TFLOP/s with sparsity, 300 GB/s, 24 GB.
@@ -58,7 +58,6 @@ GPUS = {
             memory_gib=22.0,
             teraflops=121,
             gigabytes_per_second=300,
-            launch_microseconds=8.0,
         ),
         # NVIDIA Ampere GA102 whitepaper, table 9: 71 TFLOP/s, 936 GB/s.
         GPU(name="3090", memory_gib=23.6, teraflops=71, gigabytes_per_second=936),
