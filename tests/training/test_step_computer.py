@@ -250,3 +250,15 @@ def test_measured_kernels_ordered_by_place_are_recorded_too(start, memory):
         state, eager = start(BF16, "dora", memory=memory, attention="auto", channels_last=True)
         found.append(take_steps(state, recorded(eager) if found else eager)[0])
     assert found[1] == pytest.approx(found[0], rel=0.02)
+
+
+def test_recording_that_fails_is_told_and_remembered(start):
+    def refuse(_):
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+    state, eager = start(CPU, "lora")
+    computer = RecordedStep(eager, lambda: refuse, state.notes.append)
+    for _ in range(2):
+        computer.add_gradient(draw_batch(1, 8))
+    assert "given up" in state.notes[0]
+    assert state.given_up == {"cuda_graph"}

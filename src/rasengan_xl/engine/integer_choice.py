@@ -1,7 +1,8 @@
 """Whether a GPU multiplies int8 weights faster as integers, by a short measurement.
 
 It is taken on SDXL's largest layers, at the tokens that a run has: an attention's projection and
-both of a feed-forward layer, forward and the input's gradient.
+both of a feed-forward layer, forward and the input's gradient.  What was measured is remembered,
+so that a run that goes on computes as it began.
 """
 
 import statistics
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from rasengan_xl.engine.frozen_linear import base_input_gradient, base_product
+from rasengan_xl.fact_index import FactIndex
 from rasengan_xl.sdxl.int8_layers import Int8Linear
 
 SHAPES = ((1280, 1280), (1280, 10240), (5120, 1280))
@@ -18,12 +20,13 @@ WARM_UP, TIMED = 3, 9
 WORTH = 0.95
 """Of the time, at most: less gain is not worth rounding what goes through a layer."""
 
+_KIND = "integers are faster"
+
 Work = Callable[[], object]
 
 
-@torch.no_grad()
 def are_integers_faster(tokens: int, device: torch.device, dtype: torch.dtype) -> bool:
-    """Measure both ways; nothing but a GPU is ever faster.
+    """Recall which way is faster, or measure both; nothing but a GPU is ever faster.
 
     Args:
         tokens: That a layer sees in a step.
@@ -32,6 +35,19 @@ def are_integers_faster(tokens: int, device: torch.device, dtype: torch.dtype) -
     """
     if device.type != "cuda":
         return False
+    machine = torch.cuda.get_device_name(device), torch.__version__, torch.version.cuda
+    key = "|".join(map(str, (*machine, tokens, dtype)))
+    with FactIndex() as index:
+        known = index.get(_KIND, key)
+        if known is None:
+            known = b"yes" if measure_integers(tokens, device, dtype) else b"no"
+            index.put(_KIND, key, known)
+    return known == b"yes"
+
+
+@torch.no_grad()
+def measure_integers(tokens: int, device: torch.device, dtype: torch.dtype) -> bool:
+    """Measure both ways on a GPU; arguments as of `are_integers_faster`."""
     milliseconds = {True: 0.0, False: 0.0}
     for inside, outside in SHAPES:
         plain = nn.Linear(inside, outside, bias=False, device=device, dtype=dtype)

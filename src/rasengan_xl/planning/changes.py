@@ -105,9 +105,10 @@ def list_changes(situation: Situation, phase: str) -> Iterator[Change]:
 
 
 def _remember_less(situation: Situation) -> Iterator[Change]:
-    is_peft = situation.settings.engine.implementation == "peft"
+    engine = situation.settings.engine
+    is_alone = engine.implementation == "peft" or not engine.lean_feed_forward
     for mode, price in _LEANER[situation.memory]:
-        if not (is_peft and mode == "recompute-feed-forward"):
+        if not (is_alone and mode == "recompute-feed-forward"):
             yield Change(values={"engine.memory": mode}, price=price)
 
 

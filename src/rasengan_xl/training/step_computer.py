@@ -74,7 +74,7 @@ class RecordedStep:
             lambda tensors: eager.add_gradient(LatentBatch(**tensors)),
             device,
             new_recorder,
-            Fallback(keep=self._keep_gradients, tell=tell),
+            Fallback(keep=self._keep_gradients, tell=tell, give_up=self._give_up),
         )
         self._end = Replayed(
             lambda tensors: eager.end.finish(tensors["loss"]), device, new_recorder
@@ -90,6 +90,9 @@ class RecordedStep:
             return self._eager.finish(loss)
         self._eager.end.take_rates()
         return self._end({"loss": loss})
+
+    def _give_up(self) -> None:
+        self._eager.state.given_up.add("cuda_graph")
 
     def _keep_gradients(self) -> Callable[[], None]:
         adapter = self._eager.state.adapter

@@ -11,7 +11,7 @@ from rasengan_xl.engine.kernels import availability
 @pytest.fixture(autouse=True)
 def forget():
     yield
-    availability.kernels_work.cache_clear()
+    availability.why_no_kernels.cache_clear()
 
 
 def test_tensors_in_main_memory_and_without_values_have_none():
@@ -34,6 +34,8 @@ def test_a_machine_that_cannot_compile_is_told_once_that_it_computes_slower(
     monkeypatch.setattr(availability, "load_kernels", load)
     with caplog.at_level(logging.WARNING):
         assert [availability.kernels_work(torch.device("cpu")) for _ in range(2)] == [False, False]
+    told = availability.why_no_kernels(torch.device("cpu"))
+    assert told == "Triton does not work here (Failed to find C compiler)"
     assert [record.getMessage() for record in caplog.records] == [
         "Triton does not work here: computing slower without it (Failed to compile)"
     ]
@@ -42,4 +44,12 @@ def test_a_machine_that_cannot_compile_is_told_once_that_it_computes_slower(
 def test_without_triton_nothing_is_tried(monkeypatch, caplog):
     monkeypatch.setattr(availability, "find_spec", lambda _name: None)
     assert not availability.kernels_work(torch.device("cpu"))
+    assert availability.why_no_kernels(torch.device("cpu")) == "Triton is not installed"
     assert caplog.records == []
+
+
+def test_a_gpu_that_is_too_old_has_none(monkeypatch):
+    monkeypatch.setattr(availability, "find_spec", lambda _name: True)
+    monkeypatch.setattr(availability, "_capability", lambda _device: (7, 0))
+    told = availability.why_no_kernels(torch.device("cuda"))
+    assert told == "this GPU is older than those that Triton compiles for"
