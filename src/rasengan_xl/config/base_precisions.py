@@ -9,6 +9,9 @@ Store = Literal["compute", "nf4", "int8"]
 """In the compute precision; 4-bit NF4 with doubly quantized scales (arXiv:2305.14314, section 3);
 or 8-bit whole numbers with one scale for each output (arXiv:2208.07339, section 2.1)."""
 
+Precision = Literal["float64", "float32", "bfloat16", "float16"]
+"""That a frozen layer computes in, by PyTorch's names."""
+
 NF4_BYTES = 0.5 + 1 / 64 + 4 / (64 * 256)
 """Of a weight, with its share of the scale of 64 weights, and of the scale of 256 scales."""
 

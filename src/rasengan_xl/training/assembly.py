@@ -102,7 +102,7 @@ def assemble_run(
         options = settle_engine(with_mode(settings, mode), unet, compute)
         adapter = attach_adapter(unet, settings.adapter, settings.seed, options)
         attached = witness_attachment(adapter, base, compute)
-        notes = _start(adapter, settings, footing.model)
+        notes = _start(adapter, settings, footing.model, compute.dtype)
     _refuse_disagreement(adapter, dataset, ranks)
     task = Task(
         stream=build_stream(dataset.train, settings, len(schedule.alpha_bars), ranks),
@@ -131,14 +131,16 @@ def list_held_back(settings: RunSettings, model: ModelFolder) -> list[str]:
     return list(caption_columns(load_unet_shape(model)))
 
 
-def _start(adapter: Adapter, settings: RunSettings, model: ModelFolder) -> tuple[str, ...]:
+def _start(
+    adapter: Adapter, settings: RunSettings, model: ModelFolder, dtype: torch.dtype
+) -> tuple[str, ...]:
     """Give the adapter the weights that the run starts from, unless it starts anew."""
     if settings.adapter.start_from is None:
         return ()
     contents, _ = read_start(settings, model)
     stored = StoredWeights(model)
     precision = settings.adapter.base_precision
-    contents = carry_over(contents, precision, lambda layer: stored.read(f"{layer}.weight"))
+    contents = carry_over(contents, precision, dtype, lambda layer: stored.read(f"{layer}.weight"))
     return begin_from(adapter, contents, settings.adapter, settings.seed)
 
 
