@@ -124,6 +124,15 @@ def test_the_gain_is_the_trained_one_also_where_weights_were_in_16_bits_before(
     assert other > 1e-4, "without it, it would be another"
 
 
+def test_the_gain_stays_on_a_base_too_coarse_to_be_rounded_again(model, trained, stored):
+    contents, gains = trained("nf4")
+    fitted = carry_over(contents, "full", torch.bfloat16, stored)
+    layers = layer_modules({"unet": load_unet(model, IN_16_BITS, "full")})
+    for name, change in fitted.changes.items():
+        gain = on_layer(change, layers[name]).gain(read_weight(layers[name])).flatten()
+        torch.testing.assert_close(gain, gains[name], rtol=1e-3, atol=0)
+
+
 def test_a_convolution_is_fitted_to_its_own_store(model, stored):
     name, layer = next(
         (name, module)

@@ -1,8 +1,9 @@
 """Carry an adapter over to a base that is stored otherwise than the one it was trained on.
 
 What DoRA trains is a gain, m / ||W + s B A||, of the weight W as it was stored then.  Where W is
-at hand in full, `Decomposed.gain` rounds it so again.  Where only a rounded one will be, the
-magnitudes are changed beforehand, so that the gain stays the same.  LoRA needs nothing of it.
+at hand in full, `Decomposed.gain` rounds it so again.  Where it will be rounded otherwise, to
+fewer bits or to another type of 16, the magnitudes are changed beforehand, so that the gain stays
+the same.  LoRA needs nothing of it.
 """
 
 from collections.abc import Callable
@@ -30,19 +31,17 @@ def carry_over(
 
     Args:
         contents: For any base.
-        precision: Of the base that the adapter will be put on; in full it stays as it is.
+        precision: Of the base that the adapter will be put on.
         dtype: What that base computes in.
         weight_of: Reads a layer's weight as it lies on the disk.
     """
     storage = STORAGES[precision]
-    if storage.linears == "compute":
-        return contents
     computed = cast("Precision", str(dtype).removeprefix("torch."))
     carried: dict[str, Change] = {}
     for name, change in contents.changes.items():
         if not name.startswith(_UNET) or not isinstance(change, Decomposed):
             continue
-        if (change.stored, change.precision) != (storage.linears, computed):
+        if not _takes(change, storage, computed):
             fitted = _fit(change, weight_of(name), storage, computed)
             carried |= {} if fitted is change else {name: fitted}
     if not carried:
@@ -53,6 +52,14 @@ def carry_over(
     )
     changes = {**contents.changes, **carried}
     return replace(contents, changes=changes, notes=(*contents.notes, note))
+
+
+def _takes(change: Decomposed, storage: Storage, computed: Precision) -> bool:
+    """Tell whether a base has the weights of which a norm was taken, or can round its own so."""
+    if change.stored == storage.linears:
+        return change.stored == "compute" or change.precision == computed
+    is_in_full = computed in ("float32", "float64")
+    return storage.linears == "compute" and (is_in_full or change.precision == computed)
 
 
 def _fit(change: Decomposed, weight: Weight, storage: Storage, computed: Precision) -> Decomposed:
