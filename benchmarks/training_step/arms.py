@@ -147,6 +147,8 @@ def mini() -> Iterable[Arm]:
     at: dict[str, Any] = {"precision": "fp32", "resolution": 64, "batch_size": 2, "check": True}
     plain: dict[str, str | bool] = {"channels_last": False, "attention": "default"}
     yield ours("ours lora mini", options=plain, **at)
+    cached: dict[str, str | bool] = {**plain, "cache_text_kv": True}
+    yield ours("ours lora mini cached keys", options=cached, **{**at, "check": False})
     yield ours("ours dora mini", options=plain, decompose=True, **at)
     yield ours("ours nf4-small mini", options={**plain, **RECOMPUTE}, base="nf4-small", **at)
     yield ours("ours int8 mini", options=plain, base="int8", **at)

@@ -50,6 +50,12 @@ def test_every_trainer_has_the_gradients_of_the_reference(rows):
     assert all(row.agreement.loss < 1e-5 for row in rows)
 
 
+def test_the_arm_of_cached_keys_is_given_them(rows):
+    arm = MINI["ours lora mini cached keys"]
+    assert measure(arm, torch.device("cpu"), steps=1).losses[0] != rows[0].losses[0]
+    assert count_step(arm, build).operations > 0
+
+
 def test_what_is_off_is_told():
     true = {"a": torch.ones(3), "b": torch.ones(1)}
     assert distance({"a": torch.ones(3), "b": 1.2 * torch.ones(1)}, true) == pytest.approx(0.1)

@@ -65,9 +65,10 @@ def test_shares_are_found_again_from_the_times_that_they_lead_to():
         assert getattr(found, name) == pytest.approx(getattr(true, name), rel=0.02)
 
 
-def test_rows_that_failed_or_that_launches_bound_are_not_fitted(tmp_path):
+def test_rows_without_a_time_or_that_launches_bound_are_not_fitted(tmp_path):
     row = {"ideal_seconds": {"matmul": 1.0}, "kernels": 5, "seconds": 2.0}
     rows = [{**row, "launch_bound": False}, {**row, "launch_bound": True}, {"failed": "so"}]
+    rows.append({**row, "seconds": None, "launch_bound": False})
     file = tmp_path / "rows.jsonl"
     file.write_text("\n".join(map(json.dumps, rows)))
     assert read_timings(file) == [Timing(ideal={"matmul": 1.0}, kernels=5, seconds=2.0)]

@@ -37,7 +37,10 @@ class EngineSettings(Settings):
     """Order pictures' numbers by place, then channel; `auto`: on a GPU."""
     attention: Literal["auto", "default", "cudnn", "flash", "efficient", "math"] = "auto"
     """Kernel of attention; `auto`: the fastest for each shape, measured once a machine;
-    `default`: whichever PyTorch chooses."""
+    `default`: whichever PyTorch chooses.  On a GPU only `efficient` and `math` repeat to the bit:
+    `cudnn` and `flash`, which `auto` may choose, add up in an order of their own in the backward
+    pass, so that neither another run of the same settings nor a resumed one has the same losses to
+    the last bit."""
     cuda_graph: Switch = "auto"
     """Record the kernels of a step once for each size of pictures, then launch them all at once;
     `auto`: on a GPU, where nothing in the step stands against it."""

@@ -136,5 +136,5 @@ def read_timings(file: Path) -> list[Timing]:
     return [
         Timing(ideal=row["ideal_seconds"], kernels=row["kernels"], seconds=row["seconds"])
         for row in rows
-        if "seconds" in row and not row["launch_bound"]
+        if row.get("seconds") is not None and not row["launch_bound"]
     ]
