@@ -49,8 +49,10 @@ def settle_engine(
         attention=asked.attention if on_cuda else "default",
         compile=asked.compile,
         cache_text_kv=asked.cache_text_kv,
-        int8_compute=_settle(asked.int8_compute, auto=False),
+        int8_compute=asked.int8_compute,
     )
+    if options.int8_compute:
+        _refuse_without_int8(settings)
     if options.cache_text_kv:
         _refuse_without_base_weights(settings)
     obstacle = why_no_graph(compute.device, options, settings.adapter.dropout)
@@ -71,10 +73,10 @@ def _plain(settings: RunSettings) -> EngineOptions:
         raise RecipeError(_not_with_peft("memory", asked.memory))
     if asked.memory == "recompute-all":
         memory = "recompute-all"
-    for name in ("channels_last", "cuda_graph", "int8_compute"):
+    for name in ("channels_last", "cuda_graph"):
         if getattr(asked, name) == "on":
             raise RecipeError(_not_with_peft(name, "on"))
-    for name in ("compile", "cache_text_kv"):
+    for name in ("compile", "cache_text_kv", "int8_compute"):
         if getattr(asked, name):
             raise RecipeError(_not_with_peft(name, "true"))
     return EngineOptions(
@@ -112,6 +114,14 @@ def _not_with_peft(name: str, value: str) -> str:
         f"engine.{name} = {value!r}: is of our own layers, and this run uses PEFT's (engine."
         "implementation, or a target that is a convolution); leave it out"
     )
+
+
+def _refuse_without_int8(settings: RunSettings) -> None:
+    if settings.adapter.base_precision != "int8":
+        raise RecipeError(
+            "engine.int8_compute = true: no linear layer is stored so; set "
+            "adapter.base_precision = 'int8', or leave it out"
+        )
 
 
 def _settle_memory(settings: RunSettings) -> MemoryMode:
