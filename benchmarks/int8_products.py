@@ -5,7 +5,7 @@
 For each shape and number of tokens, forward and the input's gradient: weights in 16 bits; int8 and
 NF4, read into 16 bits for each product; int8, multiplied as integers.  Random weights and inputs,
 medians over CUDA events, and how far a product is from the one in 16 bits.  One JSON object a line
-goes to standard output; the last line is the sum over all shapes.  Needs a GPU; under a minute.
+goes to standard output; the last line is the sum over all shapes.  Needs a GPU.
 """
 
 import argparse
@@ -38,6 +38,8 @@ def main() -> None:
     parser.add_argument("--precision", choices=DTYPES, default="bf16")
     parser.add_argument("--tokens", nargs="+", type=int, default=TOKENS)
     asked = parser.parse_args()
+    if not torch.cuda.is_available():
+        parser.error("needs a GPU")
     sums: dict[str, float] = {}
     for tokens in asked.tokens:
         for inside, outside in SHAPES:

@@ -3,6 +3,7 @@
 #     benchmarks/mini_comparison_time.sh COMMIT [arguments of compare, such as --set training.steps=20]
 # Each is a whole run of its own, with an empty cache; the report is thrown away.
 set -euo pipefail
+export LC_ALL=C  # a locale may write seconds with a comma
 cd "$(dirname "$0")/.."
 python=${PYTHON:-$PWD/.venv/bin/python}
 commit=$1

@@ -6,7 +6,7 @@
 
 Each case is planned, then trained for a few steps by the same loop as a real run, in a process of
 its own.  One JSON object a line goes to standard output, as each case is done; a case that fails
-is a line that says so.  All of them take less than five minutes on an H200.
+is a line that says so.
 """
 
 import argparse
@@ -87,6 +87,13 @@ CASES: tuple[tuple[str, int, int, dict[str, str]], ...] = (
     ("dora", 512, 1, {"engine.implementation": "peft"}),
 )
 """Method, resolution, batch size, and what else is set."""
+
+
+def name_case(case: tuple[str, int, int, dict[str, str]]) -> str:
+    """Name a case by all that it sets."""
+    method, resolution, batch, changes = case
+    told = (f"{key.partition('.')[2]}={value}" for key, value in changes.items())
+    return " ".join([method, f"{resolution} px", f"b{batch}", *told])
 
 
 def settings_of(
@@ -306,13 +313,11 @@ def run_all(arguments: argparse.Namespace) -> None:
     """Measure cases, and write down each as it is done."""
 
     def measure_case(number: int) -> dict[str, Any]:
-        method, resolution, batch, changes = CASES[number]
         settings = settings_of(CASES[number], arguments.device, small=arguments.small)
         row = run_apart(settings, small=arguments.small)
         if arguments.at_once > 1 and "failed" not in row:
             row |= dict.fromkeys(("seconds", "card_gib"))  # not of this process alone
-        name = " ".join([method, f"{resolution} px", f"b{batch}", *changes.values()])
-        return {"case": name, **row}
+        return {"case": name_case(CASES[number]), **row}
 
     with ThreadPoolExecutor(arguments.at_once) as processes:
         for row in processes.map(measure_case, arguments.only or range(len(CASES))):

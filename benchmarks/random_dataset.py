@@ -6,8 +6,11 @@ from pathlib import Path
 import torch
 
 from rasengan_xl.dataset.encoded import EncodedCrop, EncodedPicture, EncodedPictures
+from rasengan_xl.dataset.key_values import KEY_VALUES
 from rasengan_xl.dataset.store import ShardWriter, TensorStore
 from rasengan_xl.sdxl.prompts import PromptStates
+
+NO_CAPTION = "none"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,6 +25,8 @@ class Shape:
     pooled_width: int
     dtype: torch.dtype = torch.bfloat16
     """Of captions; latents are float32."""
+    key_value_width: int = 0
+    """Of the base's keys and values of a token; 0: they are not kept."""
 
 
 def write_store(folder: Path, pictures: int, captions: int, shape: Shape) -> None:
@@ -44,7 +49,17 @@ def write_store(folder: Path, pictures: int, captions: int, shape: Shape) -> Non
         pooled = turned[0, : shape.pooled_width].clone()
         prompts.add(f"{row}", {"states": turned, "pooled": pooled})
     prompts.close()
+    if shape.key_value_width:
+        _write_key_values(folder / "key_values", captions, shape)
     (folder / "complete").touch()
+
+
+def _write_key_values(folder: Path, captions: int, shape: Shape) -> None:
+    kept = torch.randn(shape.tokens, shape.key_value_width, dtype=shape.dtype)
+    writer = ShardWriter(folder)
+    for key in (NO_CAPTION, *map(str, range(captions))):
+        writer.add(key, {KEY_VALUES: kept.roll(len(key))})
+    writer.close()
 
 
 def open_pictures(folder: Path, count: int, captions: int, shape: Shape) -> EncodedPictures:
@@ -53,6 +68,10 @@ def open_pictures(folder: Path, count: int, captions: int, shape: Shape) -> Enco
     prompts = TensorStore(folder / "prompts", ("states", "pooled"))
     latents.open()
     prompts.open()
+    key_values = None
+    if shape.key_value_width:
+        key_values = TensorStore(folder / "key_values", (KEY_VALUES,))
+        key_values.open()
     numbers = (shape.resolution, shape.resolution, 0, 0, shape.resolution, shape.resolution)
     return EncodedPictures(
         pictures=[
@@ -71,4 +90,6 @@ def open_pictures(folder: Path, count: int, captions: int, shape: Shape) -> Enco
             pooled=torch.zeros(1, shape.pooled_width, dtype=shape.dtype),
         ),
         scaling_factor=0.13025,
+        null_key=NO_CAPTION,
+        key_values=key_values,
     )

@@ -7,8 +7,8 @@
 Run it from the repository.  Weights and inputs are random, which changes neither time nor memory;
 nothing is downloaded.  Each arm has a process of its own; a row is written to the file of rows as
 soon as it is known, and an arm that fails is a row, too.  Times are medians of steps after a
-warm-up, by CUDA events.  Without a GPU, kernels, kept bytes and operations are counted on tensors
-without values, and the table says so.
+warm-up, by CUDA events.  Without a GPU, operations, kept bytes and arithmetic are counted on
+tensors without values, and the table says so.
 """
 
 import argparse
@@ -70,7 +70,7 @@ def main() -> None:
         append_row(session.rows, row)
         print(brief(row), flush=True)
         if asked.largest and row.basis == "measured":
-            find_largest(row.arm, session)
+            find_largest(row.arm, session, deadline)
     print()
     show(read_rows(session.rows))
 
@@ -110,12 +110,9 @@ def choose_arms(asked: argparse.Namespace) -> list[Arm]:
 def run(arms: Sequence[Arm], session: Session, deadline: float) -> Iterator[Row]:
     """Measure or count arms, one after the other."""
     workers = Workers(session)
-    operations = {} if session.count else begin_counting_operations(arms)
-    peaks: dict[str, float] = {}
-    if not session.count:
-        precisions = sorted({arm.precision for arm in arms})
-        found = workers.do({"do": "probe", "precisions": precisions})
-        peaks = {} if isinstance(found, str) else found
+    works = {} if session.count else begin_counting_arithmetic(arms)
+    counts = [] if session.count else begin_counting(arms)
+    peaks = {} if session.count else probe(workers, arms)
     for arm in arms:
         if time.monotonic() > deadline:
             yield Row(arm=arm, basis="failed", failure="not begun: the time was up")
@@ -127,33 +124,55 @@ def run(arms: Sequence[Arm], session: Session, deadline: float) -> Iterator[Row]
             continue
         row = Row.model_validate(answer)
         if not session.count:
-            each = operations[arm.resolution].teraflop(session.most_seconds)
+            each = works[arm.resolution].answer(session.most_seconds)
             rates = {"matmul_teraflops_per_second": peaks.get(arm.precision)}
-            rates["model_teraflop"] = each and each * arm.batch_size
+            rates["model_teraflop"] = None if isinstance(each, str) else each * arm.batch_size
             row = row.model_copy(update=rates)
         yield row
+    for count in counts:
+        answer = count.answer(session.most_seconds)
+        if isinstance(answer, str):
+            print(f"{count.arm.name}: not counted: {answer}", file=sys.stderr, flush=True)
+        else:
+            yield Row.model_validate(answer)
     workers.end()
 
 
-class Operations:
-    """The model's arithmetic for one picture, counted beside the first arm."""
+def probe(workers: "Workers", arms: Sequence[Arm]) -> dict[str, float]:
+    """Measure what the device reaches on square matrices, in each precision."""
+    precisions = sorted({arm.precision for arm in arms})
+    found = workers.do({"do": "probe", "precisions": precisions})
+    if isinstance(found, str):
+        print(f"matrix products were not measured: {found}", file=sys.stderr, flush=True)
+        return {}
+    return found
 
-    def __init__(self, arm: Arm) -> None:
+
+class Beside:
+    """A count on tensors without values, made beside the first arms."""
+
+    def __init__(self, do: str, arm: Arm) -> None:
+        self.arm = arm
         self._worker = start_worker()
         self._found: Any = None
-        one = arm.model_copy(update={"batch_size": 1})
-        give(self._worker, {"do": "flops", "arm": one.model_dump()})
+        give(self._worker, {"do": do, "arm": arm.model_dump()})
 
-    def teraflop(self, most_seconds: float) -> float | None:
-        """Return it in 10^12 operations; None if it could not be counted."""
+    def answer(self, most_seconds: float) -> Any:
+        """Wait for it; in a string, why there is none."""
         if self._found is None:
             self._found = receive(self._worker, most_seconds)
-        return None if isinstance(self._found, str) else float(self._found)
+        return self._found
 
 
-def begin_counting_operations(arms: Sequence[Arm]) -> dict[int, Operations]:
-    """Begin to count the arithmetic of a picture of each size."""
-    return {arm.resolution: Operations(arm) for arm in {a.resolution: a for a in arms}.values()}
+def begin_counting_arithmetic(arms: Sequence[Arm]) -> dict[int, Beside]:
+    """Begin to count the model's arithmetic for one picture of each size."""
+    ones = {arm.resolution: arm.model_copy(update={"batch_size": 1}) for arm in arms}
+    return {resolution: Beside("flops", arm) for resolution, arm in ones.items()}
+
+
+def begin_counting(arms: Sequence[Arm]) -> list[Beside]:
+    """Begin to count the operations of the arms of which it is wanted."""
+    return [Beside("count", arm) for arm in arms if arm.count]
 
 
 class Workers:
@@ -177,13 +196,14 @@ class Workers:
             dismiss(worker)
 
 
-def find_largest(arm: Arm, session: Session) -> None:
-    """Double the batch until it does not fit; each is a row."""
+def find_largest(arm: Arm, session: Session, deadline: float) -> None:
+    """Double the batch until it does not fit, or the time is up; each is a row."""
     size = 2 * arm.batch_size
+    plain = re.sub(r" b\d+", "", arm.name)
     while size <= LARGEST_TRIED:
-        name = re.sub(r" b\d+", f" b{size}", arm.name)
-        larger = arm.model_copy(update={"name": name, "batch_size": size, "check": False})
-        (row,) = run([larger], session, float("inf"))
+        name = f"{plain} largest b{size}"  # never that of an arm: its row would be lost
+        changes = {"name": name, "batch_size": size, "check": False, "count": False}
+        (row,) = run([arm.model_copy(update=changes)], session, deadline)
         append_row(session.rows, row)
         print(brief(row), flush=True)
         if row.basis == "failed":
@@ -196,8 +216,8 @@ def brief(row: Row) -> str:
     if row.failure:
         return f"{row.arm.name}: failed: {row.failure}"
     if row.counts:
-        both = row.counts.kernels_forward + row.counts.kernels_backward
-        return f"{row.arm.name}: {both:,} kernels, {row.counts.saved_gib:.2f} GiB kept"
+        told = f"{row.counts.operations:,} operations, {row.counts.saved_gib:.2f} GiB kept"
+        return f"{row.arm.name}: {told}"
     assert row.milliseconds is not None
     told = f"{row.milliseconds.median:.1f} ms, {row.images_per_second:.2f}/s"
     peak = f", {row.peak_allocated_gib:.2f} GiB" if row.peak_allocated_gib else ""

@@ -40,6 +40,8 @@ class Arm(Record):
     """Timed; None: as the command line says."""
     check: bool = False
     """Compare its loss and gradients with PEFT's in float32 as well."""
+    count: bool = False
+    """Count its operations on tensors without values as well."""
 
     def engine(self) -> EngineOptions:
         """Return the options of our engine."""
@@ -59,14 +61,18 @@ def diffusers(name: str, **fields_: Any) -> Arm:
     return Arm.model_validate(known | fields_)
 
 
+EAGER, PEER = "ours lora 1024 b1 eager", "diffusers lora 1024 b1"
 FP16 = "ours lora 512 b1 fp16"
+REPEATABLE = {"attention": "efficient"}
+"""Attention whose backward pass adds up in the same order each time; cuDNN's does not."""
+REPEATED, REPEATED_EAGER = (f"ours lora 512 b1 efficient {how}" for how in ("graph", "eager"))
 RECOMPUTE = {"memory": "recompute-all"}
 GOALS: tuple[Arm, ...] = (
     ours("ours lora 1024 b8", graph=True, batch_size=8),
     diffusers("diffusers lora 1024 b8 checkpointing", batch_size=8, checkpointing=True),
     ours("ours lora 1024 b1", graph=True),
-    ours("ours lora 1024 b1 eager", check=True),
-    diffusers("diffusers lora 1024 b1"),
+    ours(EAGER, check=True, count=True),
+    diffusers(PEER, count=True),
     ours("ours lora 512 b16", graph=True, resolution=512, batch_size=16),
     Arm(
         name="notebooks lora 512 b1 fp16",
@@ -76,6 +82,8 @@ GOALS: tuple[Arm, ...] = (
         checkpointing=True,
     ),
     ours(FP16, graph=True, resolution=512, precision="fp16", steps=200),
+    ours(REPEATED, graph=True, resolution=512, options=REPEATABLE),
+    ours(REPEATED_EAGER, resolution=512, options=REPEATABLE),
     ours("ours dora 1024 b1", graph=True, decompose=True, check=True),
     ours("ours dora 1024 b8", graph=True, decompose=True, batch_size=8),
     ours("ours nf4-small 1024 b1 recompute", base="nf4-small", options=RECOMPUTE),
@@ -139,6 +147,8 @@ def mini() -> Iterable[Arm]:
     at: dict[str, Any] = {"precision": "fp32", "resolution": 64, "batch_size": 2, "check": True}
     plain: dict[str, str | bool] = {"channels_last": False, "attention": "default"}
     yield ours("ours lora mini", options=plain, **at)
+    cached: dict[str, str | bool] = {**plain, "cache_text_kv": True}
+    yield ours("ours lora mini cached keys", options=cached, **{**at, "check": False})
     yield ours("ours dora mini", options=plain, decompose=True, **at)
     yield ours("ours nf4-small mini", options={**plain, **RECOMPUTE}, base="nf4-small", **at)
     yield ours("ours int8 mini", options=plain, base="int8", **at)

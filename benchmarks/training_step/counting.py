@@ -45,7 +45,7 @@ OWN_KERNELS = {
 
 
 def count_step(arm: Arm, build: Callable[[Arm, Compute], Trainer]) -> Counts:
-    """Count kernels and kept activations of one forward and backward pass.
+    """Count operations and kept activations of one forward and backward pass.
 
     Attention is taken to be one kernel each way; the casts of autocast are counted.
     """
@@ -69,8 +69,8 @@ def count_step(arm: Arm, build: Callable[[Arm, Compute], Trainer]) -> Counts:
             loss.backward()
             trainer.gradients()
     return Counts(
-        kernels_forward=forward.kernels.total() + ours_forward,
-        kernels_backward=backward.kernels.total() + ours.total() - ours_forward,
+        operations_forward=forward.operations.total() + ours_forward,
+        operations_backward=backward.operations.total() + ours.total() - ours_forward,
         saved_gib=saved_bytes / GIB,
         model_teraflop=count_model_teraflop(arm, build),
     )
@@ -94,11 +94,11 @@ def autocast_of(arm: Arm) -> AbstractContextManager[object]:
 
 
 class Watch(TorchDispatchMode):
-    """Counts what launches a kernel, by name, and knows which memory is still in use."""
+    """Counts operations but for views, by name, and knows which memory is still in use."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.kernels: Counter[str] = Counter()
+        self.operations: Counter[str] = Counter()
         self._sizes: dict[int, int] = {}
         self._watched: dict[int, Any] = {}
 
@@ -106,7 +106,7 @@ class Watch(TorchDispatchMode):
         """Do an operation, and take note of it."""
         name = func.__name__.partition(".")[0]
         if name not in NO_KERNEL:
-            self.kernels[name] += 1
+            self.operations[name] += 1
         result: Any = func(*args, **(kwargs or {}))
         given = {storage_id(tensor.untyped_storage()) for tensor in _tensors(args, kwargs)}
         for made in _tensors(result):

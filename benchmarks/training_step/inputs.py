@@ -39,6 +39,7 @@ def draw_batch(shape: Shape, side: int, batch_size: int, seed: int) -> LatentBat
         return torch.randn(batch_size, *sizes, generator=generator)
 
     size = (shape.resolution, shape.resolution, 0, 0, shape.resolution, shape.resolution)
+    width = shape.key_value_width
     batch = LatentBatch(
         latents=normal(4, side, side),
         noise=normal(4, side, side),
@@ -46,6 +47,7 @@ def draw_batch(shape: Shape, side: int, batch_size: int, seed: int) -> LatentBat
         prompts=normal(shape.tokens, shape.text_width).to(shape.dtype),
         pooled_prompts=normal(shape.pooled_width).to(shape.dtype),
         size_numbers=torch.tensor([size] * batch_size),
+        key_values=normal(shape.tokens, width).to(shape.dtype) if width else None,
     )
     return batch.pinned() if torch.cuda.is_available() else batch
 

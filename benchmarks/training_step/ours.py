@@ -3,7 +3,7 @@
 import gc
 from collections.abc import Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 import torch
 from torch import Tensor
 
-from benchmarks.random_dataset import open_pictures, write_store
+from benchmarks.random_dataset import Shape, open_pictures, write_store
 from benchmarks.training_step.arms import Arm
 from benchmarks.training_step.inputs import is_mini, meta_batch, shape_of
 from benchmarks.training_step.trainer import Trainer, build_unet
@@ -21,6 +21,7 @@ from rasengan_xl.config.recipe import load_recipe
 from rasengan_xl.config.settings import RunSettings
 from rasengan_xl.dataset.stream import build_stream
 from rasengan_xl.dataset.trace import TraceHash
+from rasengan_xl.engine.caption_columns import caption_columns, count_columns
 from rasengan_xl.mini import architecture
 from rasengan_xl.ranks import ALONE
 from rasengan_xl.sdxl.compute import Compute
@@ -38,6 +39,7 @@ class Work:
     """What a run of ours consists of."""
 
     arm: Arm
+    shape: Shape
     adapter: Adapter
     compute: Compute
     objective: Objective
@@ -48,11 +50,15 @@ class Work:
 def build_ours(arm: Arm, compute: Compute) -> Trainer:
     """Build the UNet and the adapter as a run does."""
     unet = build_unet(compute.device, compute.dtype, small=is_mini(arm))
-    if arm.base != "full":
-        quantize(unet, compute, arm.base)
-        gc.collect()  # a real run quantizes from main memory: what was whole here leaves no trace
+    columns = caption_columns(unet) if arm.engine().cache_text_kv else {}
+    if compute.device.type != "meta":
+        for name in columns:
+            unet.get_submodule(name).to("cpu")
+    quantize(unet, compute, arm.base, list(columns))
+    gc.collect()  # a real run quantizes from main memory: what was whole here leaves no trace
     work = Work(
         arm=arm,
+        shape=replace(shape_of(arm), key_value_width=count_columns(columns)),
         adapter=attach_adapter(unet, settings_of(arm, 1).adapter, 0, arm.engine()),
         compute=compute,
         objective=build_objective(noise_schedule(), settings_of(arm, 1).objective).to(
@@ -63,7 +69,7 @@ def build_ours(arm: Arm, compute: Compute) -> Trainer:
     return Trainer(
         unet=unet,
         steps=partial(take_steps, work),
-        forward=lambda: losses(work, meta_batch(shape_of(arm), arm.batch_size)),
+        forward=lambda: losses(work, meta_batch(work.shape, arm.batch_size)),
         losses=partial(losses, work),
         gradients=lambda: gradients(work),
         weights=lambda: {n: p.detach() for n, p in work.adapter.parameters.items()},
@@ -117,7 +123,7 @@ def take_steps(work: Work, count: int) -> Iterator[float]:
         trace=TraceHash(),
         given=GivenWeights(work.adapter.trained, optimizer, None, work.adapter.settle),
     )
-    shape, pictures = shape_of(arm), max(16, 2 * arm.batch_size)
+    shape, pictures = work.shape, max(16, 2 * arm.batch_size)
     with TemporaryDirectory() as store:
         write_store(Path(store), pictures, pictures, shape)
         shown = open_pictures(Path(store), pictures, pictures, shape)

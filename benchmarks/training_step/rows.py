@@ -19,14 +19,23 @@ class Milliseconds(Record):
 
 
 class Counts(Record):
-    """What a step takes by count, on tensors without values, the optimizer left out."""
+    """What a step takes by count, on tensors without values, the optimizer left out.
 
-    kernels_forward: int
-    kernels_backward: int
+    Operations are those of PyTorch's dispatcher but for views, and our own kernels: one may
+    launch several kernels on a GPU, so that a profiler sees more.
+    """
+
+    operations_forward: int
+    operations_backward: int
     saved_gib: float
     """Kept from the forward pass for the backward pass, weights left out."""
     model_teraflop: float
     """The model's arithmetic in 10^12 operations; recomputation is not counted."""
+
+    @property
+    def operations(self) -> int:
+        """Both passes'."""
+        return self.operations_forward + self.operations_backward
 
 
 class Agreement(Record):

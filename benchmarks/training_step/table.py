@@ -13,7 +13,7 @@ MEASURED: dict[str, Cell] = {
         row.milliseconds and f"{row.milliseconds.p25:.1f}-{row.milliseconds.p75:.1f}"
     ),
     "n": lambda row: row.milliseconds and row.milliseconds.n,
-    "kernels": lambda row: shown(row.kernels, ",d"),
+    "kernels launched": lambda row: shown(row.kernels, ",d"),
     "allocated GiB": lambda row: shown(row.peak_allocated_gib, ".2f"),
     "reserved GiB": lambda row: shown(row.peak_reserved_gib, ".2f"),
     "TFLOP/s": lambda row: shown(row.teraflops_per_second, ".3g"),
@@ -26,11 +26,9 @@ MEASURED: dict[str, Cell] = {
 }
 COUNTED: dict[str, Cell] = {
     "arm": lambda row: row.arm.name,
-    "kernels forward": lambda row: row.counts and f"{row.counts.kernels_forward:,}",
-    "backward": lambda row: row.counts and f"{row.counts.kernels_backward:,}",
-    "both": lambda row: (
-        row.counts and f"{row.counts.kernels_forward + row.counts.kernels_backward:,}"
-    ),
+    "operations forward": lambda row: row.counts and f"{row.counts.operations_forward:,}",
+    "backward": lambda row: row.counts and f"{row.counts.operations_backward:,}",
+    "both": lambda row: row.counts and f"{row.counts.operations:,}",
     "kept GiB": lambda row: row.counts and f"{row.counts.saved_gib:.2f}",
     "model TFLOP": lambda row: row.counts and f"{row.counts.model_teraflop:.2f}",
 }

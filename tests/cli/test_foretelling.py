@@ -107,13 +107,15 @@ def test_json_is_all_that_is_printed_and_measured_steps_win(told):
     assert "corrected by 10.00 after 1" in corrected["basis"]
 
 
-def test_a_mistake_is_told_in_one_line(tmp_path):
+def test_a_mistake_is_told_in_one_line(told):
     with pytest.raises(RecipeError, match="give one of them"):
         choose_gpus("T4", 16.0)
     with pytest.raises(DeviceError, match="did you mean 'H200'"):
         choose_gpus("h20", None)
     with pytest.raises(RecipeError, match="unknown recipe"):
         read_arms("narto", ())
+    with pytest.raises(RecipeError, match="set adapter.base_precision to 'int8'"):
+        told("mini-lora", choose_gpus("T4", None)[0], overrides=["engine.int8_compute=on"])
 
 
 def test_without_a_gpu_all_that_are_known_are_planned_for(monkeypatch):

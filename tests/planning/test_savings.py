@@ -46,6 +46,11 @@ def test_what_is_in_use_already_is_not_offered():
     assert changes(memory="recompute-all", overrides=spent) == []
 
 
+def test_a_base_without_integers_is_offered_without_their_products():
+    offered = changes(overrides=["adapter.base_precision=int8", "engine.int8_compute=on"])
+    assert "--set adapter.base_precision=nf4 --set engine.int8_compute=off" in offered
+
+
 def test_peft_has_no_middle_way():
     offered = changes(overrides=["engine.implementation=peft"])
     assert offered[0] == "--set engine.memory=recompute-all"

@@ -13,7 +13,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from rasengan_xl.config.base_precisions import Store
+from rasengan_xl.config.base_precisions import Precision, Store
+from rasengan_xl.engine.weights import compute_dtype
 from rasengan_xl.sdxl.stores import round_as, store_of
 
 Weight = Float[Tensor, "out in *kernel"]
@@ -161,6 +162,9 @@ class Decomposed:
     stored: Store = "compute"
     """How the weight was stored, of which the norm was taken: m over the norm, which was trained,
     stays the same on a weight that is stored otherwise."""
+    precision: Precision = "float32"
+    """That such a weight had when it was stored, and is read back in; of `compute` it tells
+    nothing."""
 
     @property
     def rank(self) -> int | None:
@@ -180,7 +184,8 @@ class Decomposed:
         """
         weight = _in_full(weight)
         if self.stored != "compute":
-            weight = round_as(self.stored, weight).to(weight.dtype)
+            dtype: torch.dtype = getattr(torch, self.precision)
+            weight = round_as(self.stored, weight, dtype).to(weight.dtype)
         if self.norm_of == "changed":
             weight = weight + self.direction.difference(weight.shape, weight.device)
         kept = 0 if self.axis == "output" else 1
@@ -195,9 +200,16 @@ Change = Difference | Decomposed
 
 def on_layer(change: Change, layer: nn.Module) -> Change:
     """Return a change for the weight that a layer has, once rounded like the one it was made on."""
-    if isinstance(change, Decomposed) and change.stored == store_of(layer):
-        return replace(change, stored="compute")
+    assert isinstance(layer, nn.Linear | nn.Conv2d)
+    here = (store_of(layer), str(compute_dtype(layer)).removeprefix("torch."))
+    if isinstance(change, Decomposed) and (change.stored, change.precision) == here:
+        return of_compute(change)
     return change
+
+
+def of_compute(change: Decomposed) -> Decomposed:
+    """Return a change whose norm is taken of the weight as it is."""
+    return replace(change, stored="compute", precision="float32")
 
 
 def changed_weight(change: Change, weight: Weight) -> Weight:

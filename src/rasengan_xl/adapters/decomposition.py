@@ -6,12 +6,13 @@ from dataclasses import asdict, dataclass
 from math import isfinite
 from typing import Any, Literal, cast, get_args
 
-from rasengan_xl.config.base_precisions import Store
+from rasengan_xl.config.base_precisions import Precision, Store
 
 DECOMPOSITIONS_KEY = "rasengan.decompositions"
 """The header's entry.  A file without it means what the trainers mean by the names it uses."""
 _AXES, _NORMS = ("output", "input"), ("changed", "base")
 _STORES: tuple[Store, ...] = get_args(Store)
+_PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,6 +23,7 @@ class Decomposition:
     norm_of: Literal["changed", "base"] = "changed"
     epsilon: float = 0.0
     stored: Store = "compute"
+    precision: Precision = "float32"
 
 
 PEFT_DORA = Decomposition()
@@ -48,8 +50,9 @@ def parse_decompositions(text: str) -> tuple[Decomposition, ...]:
 
 def _parse(entry: dict[str, Any]) -> Decomposition:
     axis, norm_of, epsilon = entry["axis"], entry["norm_of"], float(entry["epsilon"])
-    stored = entry["stored"]
-    is_known = axis in _AXES and norm_of in _NORMS and stored in _STORES
+    stored, precision = entry["stored"], entry["precision"]
+    is_known = axis in _AXES and norm_of in _NORMS
+    is_known = is_known and stored in _STORES and precision in _PRECISIONS
     if not (is_known and isfinite(epsilon) and epsilon >= 0):
         raise ValueError(f"unknown: {entry}")
     return Decomposition(
@@ -57,4 +60,5 @@ def _parse(entry: dict[str, Any]) -> Decomposition:
         norm_of=cast("Literal['changed', 'base']", norm_of),
         epsilon=epsilon,
         stored=cast("Store", stored),
+        precision=cast("Precision", precision),
     )

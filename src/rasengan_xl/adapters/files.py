@@ -18,6 +18,7 @@ from rasengan_xl.adapters.reading.layer_keys import refuse_other_files
 from rasengan_xl.adapters.reading.peft_metadata import METADATA_KEY
 from rasengan_xl.adapters.reading.raw import open_adapter
 from rasengan_xl.config.base_precisions import STORAGES
+from rasengan_xl.engine.weights import compute_dtype
 from rasengan_xl.errors import AdapterError
 from rasengan_xl.runs.folder import ADAPTER_FILE
 from rasengan_xl.tensor_file import read_header, write_tensors
@@ -42,10 +43,20 @@ def save_adapter(adapter: Adapter, file: Path, *, zero_terminal_snr: bool = Fals
     """
     tensors = {f"unet.{file_key(name)}": p for name, p in adapter.parameters.items()}
     header = describe_adapter(lora_config(adapter.settings), zero_terminal_snr=zero_terminal_snr)
-    store = STORAGES[adapter.settings.base_precision].linears
-    if adapter.settings.decompose and store != "compute":
-        header[DECOMPOSITIONS_KEY] = write_decompositions([replace(PEFT_DORA, stored=store)])
+    if adapter.settings.decompose:
+        header |= _describe_store(adapter)
     write_tensors(file, tensors, header)
+
+
+def _describe_store(adapter: Adapter) -> dict[str, str]:
+    """Return the entry that tells of which weights DoRA's norms are, if they are rounded ones."""
+    store = STORAGES[adapter.settings.base_precision].linears
+    if store == "compute":
+        return {}
+    layer = next(iter(adapter.layers.values())).base
+    precision: Any = str(compute_dtype(layer)).removeprefix("torch.")
+    meaning = replace(PEFT_DORA, stored=store, precision=precision)
+    return {DECOMPOSITIONS_KEY: write_decompositions([meaning])}
 
 
 def describe_adapter(config: LoraConfig, *, zero_terminal_snr: bool = False) -> dict[str, str]:

@@ -9,8 +9,8 @@ Store = Literal["compute", "nf4", "int8"]
 """In the compute precision; 4-bit NF4 with doubly quantized scales (arXiv:2305.14314, section 3);
 or 8-bit whole numbers with one scale for each output (arXiv:2208.07339, section 2.1)."""
 
-NF4_BYTES = 0.5 + 1 / 64 + 4 / (64 * 256)
-"""Of a weight, with its share of the scale of 64 weights, and of the scale of 256 scales."""
+Precision = Literal["float64", "float32", "bfloat16", "float16"]
+"""That a frozen layer computes in, by PyTorch's names."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,8 +42,3 @@ STORAGES: dict[BasePrecision, Storage] = {
     ),
     "int8": Storage(linears="int8", convolutions="int8", title="8-bit int8"),
 }
-
-
-def bytes_per_weight(store: Store, compute_bytes: float) -> float:
-    """Return what a weight takes, where one in the compute precision takes `compute_bytes`."""
-    return {"compute": compute_bytes, "nf4": NF4_BYTES, "int8": 1.0}[store]

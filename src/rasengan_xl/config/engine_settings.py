@@ -37,7 +37,10 @@ class EngineSettings(Settings):
     """Order pictures' numbers by place, then channel; `auto`: on a GPU."""
     attention: Literal["auto", "default", "cudnn", "flash", "efficient", "math"] = "auto"
     """Kernel of attention; `auto`: the fastest for each shape, measured once a machine;
-    `default`: whichever PyTorch chooses."""
+    `default`: whichever PyTorch chooses.  On a GPU only `efficient` and `math` repeat to the bit:
+    `cudnn` and `flash`, which `auto` may choose, add up in an order of their own in the backward
+    pass, so that neither another run of the same settings nor a resumed one has the same losses to
+    the last bit."""
     cuda_graph: Switch = "auto"
     """Record the kernels of a step once for each size of pictures, then launch them all at once;
     `auto`: on a GPU, where nothing in the step stands against it."""
@@ -48,4 +51,5 @@ class EngineSettings(Settings):
     them in GPU memory: 25.6 MB a caption in 16 bits, 0.64 GiB less (NF4: 0.16); not with
     `decompose`."""
     int8_compute: Switch = "off"
-    """Multiply int8 weights as integers; `auto`: where it was measured to be faster."""
+    """Multiply int8 weights as integers, which rounds what goes through the layers as well; `auto`:
+    where a short measurement finds it faster.  Only with `base_precision = "int8"`."""

@@ -80,7 +80,9 @@ class Easel:
         """Fit an adapter to the base as it is stored on this rung."""
         stored = StoredWeights(self.model)
         precision = self.savings.base_precision
-        return carry_over(contents, precision, lambda layer: stored.read(f"{layer}.weight"))
+        return carry_over(
+            contents, precision, self.compute.dtype, lambda layer: stored.read(f"{layer}.weight")
+        )
 
     @contextmanager
     def _contents(self, file: Path) -> Generator[AdapterContents]:

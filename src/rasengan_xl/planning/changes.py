@@ -149,8 +149,10 @@ def _shrink_the_moments(situation: Situation) -> Iterator[Change]:
 
 
 def _store_the_base_smaller(situation: Situation) -> Iterator[Change]:
-    for precision, price in _COARSER[situation.settings.adapter.base_precision]:
-        yield Change(values={"adapter.base_precision": precision}, price=price)
+    settings = situation.settings
+    plainly = {"engine.int8_compute": "off"} if settings.engine.int8_compute == "on" else {}
+    for precision, price in _COARSER[settings.adapter.base_precision]:
+        yield Change(values={"adapter.base_precision": precision, **plainly}, price=price)
 
 
 def _shrink_the_pictures(situation: Situation) -> Iterator[Change]:

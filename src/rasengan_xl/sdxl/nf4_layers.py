@@ -87,7 +87,8 @@ def read_nf4(layer: nn.Linear, out: Weight | None = None) -> Weight:
 
 def round_to_nf4(weight: Weight) -> Weight:
     """Return what a weight is after it was stored so, in float32."""
-    return _functional.dequantize_4bit(*_pack(weight.float())).float()
+    on_device = weight.float() if weight.dtype is torch.float64 else weight
+    return _functional.dequantize_4bit(*_pack(on_device)).float()
 
 
 def _pack(weight: Tensor) -> tuple[Tensor, Any]:

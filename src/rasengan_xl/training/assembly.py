@@ -105,7 +105,8 @@ def assemble_run(
         options = settle_engine(with_mode(settings, mode), unet, compute)
         adapter = attach_adapter(unet, settings.adapter, settings.seed, options)
         attached = witness_attachment(adapter, base, compute)
-        notes = (*tell_lacking(options, compute), *_start(adapter, settings, footing.model))
+        started = _start(adapter, settings, footing.model, compute.dtype)
+        notes = (*tell_lacking(options, compute), *started)
     _refuse_disagreement(adapter, dataset, ranks)
     task = Task(
         stream=build_stream(dataset.train, settings, len(schedule.alpha_bars), ranks),
@@ -142,14 +143,16 @@ def tell_lacking(options: EngineOptions, compute: Compute) -> Iterator[str]:
             yield f"PyTorch's own kernels are used, which are slower: {reason}"
 
 
-def _start(adapter: Adapter, settings: RunSettings, model: ModelFolder) -> tuple[str, ...]:
+def _start(
+    adapter: Adapter, settings: RunSettings, model: ModelFolder, dtype: torch.dtype
+) -> tuple[str, ...]:
     """Give the adapter the weights that the run starts from, unless it starts anew."""
     if settings.adapter.start_from is None:
         return ()
     contents, _ = read_start(settings, model)
     stored = StoredWeights(model)
     precision = settings.adapter.base_precision
-    contents = carry_over(contents, precision, lambda layer: stored.read(f"{layer}.weight"))
+    contents = carry_over(contents, precision, dtype, lambda layer: stored.read(f"{layer}.weight"))
     return begin_from(adapter, contents, settings.adapter, settings.seed)
 
 

@@ -4,7 +4,7 @@ import os
 import re
 from collections.abc import Generator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any, cast
 
@@ -60,10 +60,6 @@ class MemoryWatch:
     captions: int | None = None
     """How many the dataset has, once it is known."""
     can_resume: bool = False
-    resident_at_first_gib: float = field(
-        default_factory=lambda: peak_memory_gib(torch.device("cpu"))
-    )
-    """What the process held before the run began; no remedy takes it away."""
 
     def follow(self, record: StageProgress | StepRecord) -> None:
         """Learn from progress which phase the run is in."""

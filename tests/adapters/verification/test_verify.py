@@ -56,6 +56,7 @@ def test_a_dora_of_a_rounded_base_is_checked_on_the_unquantized_one(make_trained
     found = verify(trained.file.parent)
     assert found.passed, details(found)
     assert statuses(found)["plain diffusers"] == "passed"
+    assert "which are for the rounded base" in str(details(found))
     assert f"trained on it in {STORAGES[precision].title}" in found.base
 
 

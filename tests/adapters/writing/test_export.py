@@ -244,7 +244,10 @@ def test_a_dora_of_a_rounded_base_is_exported_with_the_gain_that_it_was_trained_
         assert all(change.stored == "compute" for change in exported.values())
         written = {n: changed_weight(c, mini_base.weight(n)) for n, c in exported.items()}
     for name, change in trained.changes.items():
-        weight, rounded = mini_base.weight(name), round_as(store, mini_base.weight(name))
+        weight, rounded = (
+            mini_base.weight(name),
+            round_as(store, mini_base.weight(name), torch.float32),
+        )
         of_others = change.direction.difference(weight.shape, weight.device)
         gain = change.magnitude / (rounded + of_others).norm(dim=1)
         torch.testing.assert_close(written[name], gain[:, None] * (weight + of_others))

@@ -99,6 +99,7 @@ def decompose(raw: RawAdapter, layer: LayerKeys, direction: Difference, axis: Ax
         norm_of=meaning.norm_of,
         epsilon=meaning.epsilon,
         stored=meaning.stored,
+        precision=meaning.precision,
     )
 
 

@@ -71,9 +71,14 @@ def check_unet_outputs(model: ModelFolder, contents: AdapterContents) -> list[Ch
     unet = load_unet(model, Compute(device, loaded), "full").float()
     outputs = _compute({"unet": unet}, ours, lambda: unet_output(unet))
     checks = _check_both("output", outputs)
+    told = "computes the same"
     if is_for_rounded(ours):  # of which diffusers knows nothing
         outputs = _compute({"unet": unet}, as_written(ours), lambda: unet_output(unet))
-    return [*checks, _check_diffusers(unet, contents, outputs)]
+        told = (
+            "computes by its magnitudes as they are, which are for the rounded base that it was "
+            "trained on; for a whole one, export it --to diffusers"
+        )
+    return [*checks, _check_diffusers(unet, contents, outputs, told)]
 
 
 def _compute(
@@ -99,7 +104,9 @@ def _check_both(what: str, outputs: Outputs) -> list[Check]:
     ]
 
 
-def _check_diffusers(unet: UNet2DConditionModel, contents: AdapterContents, ours: Outputs) -> Check:
+def _check_diffusers(
+    unet: UNet2DConditionModel, contents: AdapterContents, ours: Outputs, told: str
+) -> Check:
     """Check that plain diffusers makes the same of the file.  The UNet is of no more use then."""
     if contents.form != "diffusers":
         return not_checked(
@@ -121,7 +128,7 @@ def _check_diffusers(unet: UNet2DConditionModel, contents: AdapterContents, ours
     return outcome(
         "plain diffusers",
         "" if matches else f"computes something else: off by {off:.2%} of what the adapter changes",
-        f"loads it and computes the same, {apart}",
+        f"loads it and {told} ({apart})",
         share_of_change=off,
         largest=gap.largest,
     )

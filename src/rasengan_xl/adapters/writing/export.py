@@ -128,8 +128,8 @@ def tell_base(source: Source) -> tuple[str, ...]:
     if is_for_rounded(source.contents):
         _ = source.model  # refuses if it is not here
         return (
-            "trained on a base in fewer bits: DoRA's magnitudes are written for the 16-bit one, "
-            "on which each row keeps the gain that it was trained to",
+            "trained on a base in fewer bits: what is written is for the 16-bit one, on which each "
+            "row keeps the gain that DoRA trained it to",
         )
     if source.trained_on.is_quantized:
         kept = "its change is the same on the 16-bit one"

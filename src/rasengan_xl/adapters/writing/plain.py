@@ -75,7 +75,7 @@ def meant_as(change: Decomposed, weight: Weight, meaning: Decomposition) -> Deco
 
     With the gain g = m / norm, the magnitude for another norm is g times that norm.
     """
-    meant = {name: getattr(meaning, name) for name in ("norm_of", "epsilon", "stored")}
+    meant = {name: getattr(meaning, name) for name in ("norm_of", "epsilon", "stored", "precision")}
     if all(getattr(change, name) == value for name, value in meant.items()):
         return change
     unit = torch.ones_like(change.magnitude, dtype=torch.float32)
