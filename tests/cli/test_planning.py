@@ -8,4 +8,6 @@ def test_in_80_columns_no_arm_and_no_setting_is_cut(capsys, monkeypatch):
     settings = load_comparison("mini", ())
     capsys.readouterr()
     show_differences(settings)
-    assert "…" not in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "…" not in shown
+    assert "aggressive" in shown
