@@ -17,6 +17,8 @@ from rasengan_xl.planning.changes import Change
 from rasengan_xl.planning.gpus import GIB, GPUS
 from rasengan_xl.planning.known_costs import remember_steps
 from rasengan_xl.planning.savings import Saving
+from rasengan_xl.training import probing
+from rasengan_xl.training.probing import Probed
 
 SMALL = ("dataset.resolution=64",)
 
@@ -149,3 +151,19 @@ def test_in_80_columns_nothing_is_cut(capsys, monkeypatch, gpus):
     shown = capsys.readouterr().out
     assert "…" not in shown
     assert "qlora-aggressive" in shown.partition("training,")[0]
+
+
+def test_a_probe_is_not_held_against_a_plan_for_another_gpu(told, monkeypatch):
+    here = replace(GPUS["T4"], name="a GPU of this test")
+    probed = Probed(
+        device_name=here.name,
+        memory="keep-all",
+        seconds_per_step=1.0,
+        allocated_gib=2.0,
+        reserved_gib=2.0,
+    )
+    monkeypatch.setattr(probing, "probe_steps", lambda _: probed)
+    monkeypatch.setattr(foretelling, "gpu_here", lambda: here)
+    assert "2.00 GiB allocated, " in told("mini-lora", here, probe=True)
+    shown = told("mini-lora", GPUS["H200"], probe=True)
+    assert "(planned for another GPU, H200: leave out --gpu to compare)" in shown

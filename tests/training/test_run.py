@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from rasengan_xl.adapters.files import begins_from_pure_noise
 from rasengan_xl.dataset.encoded import EncodedPictures
 from rasengan_xl.engine.options import EngineOptions
-from rasengan_xl.errors import DivergedError, OutputError, UnwritableError
+from rasengan_xl.errors import DivergedError, OutputError, RecipeError, UnwritableError
 from rasengan_xl.runs.folder import RunFolder
 from rasengan_xl.runs.records import RunSummary, StepRecord
 from rasengan_xl.training.run import run_training
@@ -84,6 +84,17 @@ def test_two_steps_and_two_resumed_equal_four(settings, tmp_path, method, learni
         assert torch.equal(adapter_of(broken)[name], tensor), name
     traces = {json.loads(f.summary_file.read_text())["trace_hash"] for f in (whole, broken)}
     assert len(traces) == 1
+
+
+def test_a_way_to_compute_that_cannot_be_had_is_refused_before_pictures_are_encoded(
+    settings, tmp_path
+):
+    told = []
+    with pytest.raises(RecipeError, match="engine.int8_compute = 'on'"):
+        told.extend(
+            run_training(settings(engine={"int8_compute": "on"}), RunFolder(tmp_path / "run"))
+        )
+    assert told == []
 
 
 def test_a_folder_that_holds_a_run_is_refused(settings, tmp_path):

@@ -15,7 +15,7 @@ import typer
 from rasengan_xl.cli.generating import generate
 from rasengan_xl.cli.quiet import quieten_imports
 from rasengan_xl.config.command_line import write_command
-from rasengan_xl.errors import RasenganError, SharedError
+from rasengan_xl.errors import RasenganError, RecipeError, SharedError
 from rasengan_xl.loading import loading
 
 app = typer.Typer(
@@ -324,6 +324,8 @@ def plan(
     with loading():
         from rasengan_xl.cli.foretelling import Question, choose_gpus, read_arms, show_plans
 
+    if probe and as_json:
+        raise RecipeError("--probe: is told in words, not in --json; leave one of them out")
     arms, seeds = read_arms(name, overrides or ())
     question = Question(
         arms=arms,

@@ -120,6 +120,9 @@ def show_probe(question: Question, plans: Sequence[RunPlan]) -> None:
         if probed.allocated_gib is None or plan.seconds_per_step is None:
             say(f"{told} (predictions are of GPUs)")
             continue
+        if plan.gpu != gpu_here():
+            say(f"{told} (planned for another GPU, {plan.gpu.name}: leave out --gpu to compare)")
+            continue
         time_error = plan.seconds_per_step / probed.seconds_per_step - 1
         memory_error = plan.train.allocated_gib / probed.allocated_gib - 1
         say(

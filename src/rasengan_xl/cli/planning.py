@@ -37,10 +37,10 @@ def show_differences(settings: ComparisonSettings) -> None:
     differing = differences(settings.arms)
     seeds = ", ".join(map(str, settings.seeds))
     title = f"{settings.name}: what differs between the arms (seeds {seeds})"
-    table = Table(title=title, title_justify="left")
+    table = Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0), pad_edge=False)
     table.add_column("setting", no_wrap=True)
     for arm in settings.arms:
-        table.add_column(arm, overflow="fold")
+        table.add_column(arm.replace("-", "-\n"), overflow="fold")
     for key in next(iter(differing.values())):
         table.add_row(key, *(write_setting(differing[arm][key]) for arm in settings.arms))
     console.print(table)

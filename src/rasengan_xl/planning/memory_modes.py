@@ -15,7 +15,8 @@ from rasengan_xl.planning.simulate import StepNeeds, simulate_step
 from rasengan_xl.sdxl.compute import Compute
 
 MARGIN = 0.06
-"""Share of the memory that is left free: what a prediction may be wrong by, and fragments."""
+"""Share of the memory that is left free.  On an H200 what PyTorch held was foretold within 2.3 %,
+recorded steps within 1 %; the rest is for CUDA's own share of the card, which is an estimate."""
 FUSED_MODES: tuple[MemoryMode, ...] = ("keep-all", "recompute-feed-forward", "recompute-all")
 PEFT_MODES: tuple[MemoryMode, ...] = ("keep-all", "recompute-all")
 

@@ -79,11 +79,13 @@ def find_footing(settings: RunSettings, ranks: Ranks) -> Footing:
     """Find out where a run takes place and what it starts from.
 
     Raises:
-        RasenganError: The device, the optimizer or the model cannot be had.
+        RasenganError: The device, the optimizer, the model, or a way to compute cannot be had.
     """
     compute = choose_compute(settings.compute)
     check_optimizer(settings.training, compute.device)
     model = find_model(settings.base_model, settings.base_revision)
+    if not settings.is_given:  # what is refused is refused before pictures are encoded
+        settle_engine(settings, read_shape(model).skeleton, compute)
     schedule = load_noise_schedule(model, zero_terminal_snr=settings.objective.zero_terminal_snr)
     return Footing(compute=compute, model=model, schedule=schedule, ranks=ranks)
 

@@ -11,6 +11,7 @@ from rasengan_xl.dataset.trace import TraceHash
 from rasengan_xl.engine.caption_columns import caption_columns, count_columns
 from rasengan_xl.engine.step_graph import GpuRecorder
 from rasengan_xl.errors import ModelError
+from rasengan_xl.planning.changes import LOAD_UNET, TRAIN
 from rasengan_xl.planning.engine_choice import settle_engine
 from rasengan_xl.planning.known_costs import remember_steps
 from rasengan_xl.planning.memory_modes import choose_memory_mode, with_mode
@@ -31,6 +32,7 @@ from rasengan_xl.sdxl.objective import LatentBatch, build_objective
 from rasengan_xl.training.assembly import list_held_back
 from rasengan_xl.training.given_weights import GivenWeights
 from rasengan_xl.training.optimizer import build_optimizer, set_learning_rate
+from rasengan_xl.training.out_of_memory import MemoryWatch
 from rasengan_xl.training.state import TrainingState
 from rasengan_xl.training.step_computer import EagerStep, RecordedStep, StepComputer
 from rasengan_xl.training.step_end import StepEnd
@@ -59,6 +61,7 @@ def probe_steps(settings: RunSettings) -> Probed:
 
     Raises:
         ModelError: The base model is not here.
+        MemoryExhaustedError: The steps do not fit.
         RasenganError: The device or the model cannot be had.
     """
     model = find_model_at_hand(settings.base_model, settings.base_revision)
@@ -68,7 +71,16 @@ def probe_steps(settings: RunSettings) -> Probed:
             "it, or train for a few steps, which fetches it"
         )
     compute = choose_compute(settings.compute)
+    watch = MemoryWatch(settings=settings, phase=LOAD_UNET, model=model, compute=compute)
+    with watch.explaining():
+        return _take_steps(settings, model, compute, watch)
+
+
+def _take_steps(
+    settings: RunSettings, model: ModelFolder, compute: Compute, watch: MemoryWatch
+) -> Probed:
     state, computer = _assemble(settings, model, compute)
+    watch.phase, watch.memory = TRAIN, state.adapter.options.memory
     reset_peak_memory(compute.device)
     stopwatch = Stopwatch(compute.device)
     batch = _draw_batch(settings, read_shape(model), compute)
