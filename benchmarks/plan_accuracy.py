@@ -151,12 +151,14 @@ def measure(
 ) -> dict[str, Any]:
     """Take the steps, and tell what they took."""
     unet = build_unet(shape, compute)
-    quantize(unet, compute, settings.adapter.base_precision)
-    gc.collect()  # a real run quantizes from main memory: what was whole here leaves no trace
+    if settings.adapter.base_precision != "full":
+        # As in a real run: small weights among large ones that go would leave gaps on the GPU.
+        unet.to("cpu")
+        empty_cache(compute)
+        quantize(unet, compute, settings.adapter.base_precision)
+        unet.to(compute.device)
     adapter = attach_adapter(unet, settings.adapter, settings.seed, options)
-    gc.collect()
-    if compute.device.type == "cuda":
-        torch.cuda.empty_cache()
+    empty_cache(compute)
     optimizer = build_optimizer(adapter.trained, settings.training)
     state = TrainingState(
         adapter=adapter,
@@ -188,6 +190,13 @@ def measure(
         "card_gib": card_gib() if on_cuda else None,
         "notes": list(state.notes),
     }
+
+
+def empty_cache(compute: Compute) -> None:
+    """Give back what PyTorch holds and does not use."""
+    gc.collect()
+    if compute.device.type == "cuda":
+        torch.cuda.empty_cache()
 
 
 def card_gib() -> float:
@@ -276,7 +285,7 @@ def render(rows: list[dict[str, Any]]) -> str:
 
 def main() -> None:
     """Measure all cases, or one, or read what was measured."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("--device", default="cuda", choices=("cuda", "cpu"))
     parser.add_argument("--small", action="store_true", help="mini SDXL's UNet, to try the script")
     parser.add_argument(

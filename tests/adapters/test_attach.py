@@ -152,3 +152,10 @@ def test_the_update_is_scaled_by_alpha_over_the_rank_or_its_root(
     adapter.settle()
     assert set(adapter.scales().values()) == {factor}
     torch.testing.assert_close(unet_output(unet), unet_output(merged), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("second", ["fused", "peft"])
+def test_a_second_adapter_is_refused_since_it_would_do_nothing(tiny_unet, second):
+    attach(tiny_unet, "lora")
+    with pytest.raises(AdapterError, match="has an adapter already"):
+        attach(tiny_unet, "lora", second)

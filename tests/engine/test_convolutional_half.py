@@ -1,6 +1,7 @@
 """A UNet whose convolutions and norms are ours computes what it did, under the same names."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from diffusers.models.transformers.transformer_2d import Transformer2DModel
 from torch import nn
 from torch.autograd.graph import saved_tensors_hooks
 
+from rasengan_xl.engine import convolutional_half
 from rasengan_xl.engine.convolution import FrozenConv2d
 from rasengan_xl.engine.convolutional_half import rebuild_convolutions
 from rasengan_xl.engine.group_norm import FusedGroupNorm
@@ -164,3 +166,10 @@ def test_blocks_to_compile_are_left_to_the_compiler():
         assert not block.fuse_norms
         assert type(block.conv1) is nn.Conv2d
     assert type(unet.conv_out) is FrozenConv2d
+
+
+def test_the_compiler_is_let_make_all_forms_by_the_one_name_that_each_pytorch_has(monkeypatch):
+    of_torch_2_6 = SimpleNamespace(cache_size_limit=8)
+    monkeypatch.setattr(convolutional_half, "compiler", of_torch_2_6)
+    build_unet(EngineOptions(compile=True))
+    assert of_torch_2_6.cache_size_limit == convolutional_half.FORMS_OF_A_BLOCK

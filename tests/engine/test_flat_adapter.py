@@ -66,6 +66,15 @@ def test_gradients_of_16_bits_are_added_to_those_in_float32_once():
     assert (found == 1 + 1 / 512).all()  # in bfloat16 it would be 1
 
 
+@pytest.mark.parametrize("end", [FlatAdapter.abandon, FlatAdapter.clear_gradients])
+def test_what_a_backward_pass_that_broke_off_has_left_is_no_gradient(end):
+    adapter = build(torch.bfloat16)
+    adapter.group(["q", "k"]).gradients()[0].fill_(1)
+    end(adapter)
+    adapter.collect()
+    assert not any(gradient.any() for gradient in adapter.named_gradients().values())
+
+
 def test_the_shadow_is_what_weights_are_in_16_bits_once_it_is_cast():
     adapter = build(torch.bfloat16)
     weights = adapter.named_weights()["wide.lora_B.default.weight"]

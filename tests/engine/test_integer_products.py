@@ -3,6 +3,7 @@ import torch
 from torch import nn
 
 from rasengan_xl.engine.frozen_linear import base_input_gradient, base_product, frozen_linear
+from rasengan_xl.engine.integer_choice import are_integers_faster
 from rasengan_xl.engine.integer_products import integer_product, join_integers, round_rows
 from rasengan_xl.sdxl.int8_layers import Int8Linear
 
@@ -78,3 +79,7 @@ def test_on_the_meta_device_shapes_come_out():
     found = base_product(given, layer, as_integers=True)
     assert (found.shape, found.dtype) == ((2, 40, 320), torch.bfloat16)
     assert base_input_gradient(found, layer, as_integers=True).shape == given.shape
+
+
+def test_only_a_gpu_is_ever_faster_with_integers():
+    assert not are_integers_faster(4096, CPU, torch.bfloat16)

@@ -165,6 +165,17 @@ def test_dropout_is_drawn_from_the_seed_and_drawn_alike_where_it_is_computed_twi
     assert not any(torch.equal(gradient, kept[name]) for name, gradient in other.items())
 
 
+@pytest.mark.parametrize("targets", [("to_out.0",), ("ff.net.0.proj",), ("ff.net.2",)])
+def test_dropout_of_any_part_of_a_block_is_drawn_alike_where_it_is_computed_twice(targets):
+    def gradients(options):
+        adapter = attach(build_unet(torch.float32), options, dropout=0.3, targets=targets)
+        torch.manual_seed(1)
+        return backward(adapter)
+
+    kept, again = (gradients(EngineOptions(memory=m)) for m in ("keep-all", "recompute-all"))
+    assert all(torch.equal(again[name], kept[name]) for name in kept)
+
+
 def test_dropout_is_at_work_only_while_training():
     adapter = attach(build_unet(torch.float32), dropout=0.5)
     inputs = draw_inputs(torch.float32)
@@ -172,6 +183,12 @@ def test_dropout_is_at_work_only_while_training():
     with torch.no_grad():
         assert torch.equal(compute(adapter.unet.eval(), inputs), compute(without, inputs))
         assert not torch.equal(compute(adapter.unet.train(), inputs), compute(without, inputs))
+
+
+def test_layers_of_our_own_train_or_do_not_as_those_they_replace():
+    for training in (False, True):
+        unet = attach(build_unet(torch.float32).train(training), targets=ALL, dropout=0.5).unet
+        assert {module.training for module in unet.modules()} == {training}
 
 
 @pytest.mark.parametrize("precision", ["full", "nf4"])

@@ -17,7 +17,8 @@ class Work:
         self.told: list[str] = []
         self.recorded = 0
         self.full_at = -1
-        fallback = Fallback(keep=self.keep, tell=self.told.append)
+        self.given_up = 0
+        fallback = Fallback(keep=self.keep, tell=self.told.append, give_up=self.give_up)
         self.recorders = 0
         self.replayed = Replayed(self.add, CPU, lambda: self.new_recorder(record), fallback)
 
@@ -36,6 +37,9 @@ class Work:
     def record(self, function):
         self.recorded += 1
         return function
+
+    def give_up(self):
+        self.given_up += 1
 
     def keep(self):
         kept = self.sum.clone()
@@ -101,6 +105,7 @@ def test_memory_that_runs_out_while_recording_ends_recording():
         "CUDA graphs: given up, kernels are launched one by one from now on: "
         "CUDA out of memory. Tried"
     ]
+    assert work.given_up == 1
 
 
 def test_memory_that_graphs_hold_is_given_to_a_shape_that_needs_it():

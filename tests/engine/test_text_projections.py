@@ -2,10 +2,12 @@
 
 import pytest
 import torch
+from diffusers import UNet2DConditionModel
 
 from rasengan_xl.engine.options import EngineOptions
 from rasengan_xl.sdxl.main_memory import MainMemoryLinear
 
+from ..conftest import build_tiny_unet
 from .steps import attach, build_unet, compute, draw_inputs
 
 
@@ -140,3 +142,15 @@ def test_what_is_held_back_lies_elsewhere_than_all_else(precision):
     kept = torch.empty(4, 77, 512, dtype=torch.bfloat16, device="meta")
     for extra in ({}, {"key_values": kept}):
         assert learn(adapter, inputs, extra)[0].is_meta
+
+
+def test_where_a_unet_changes_the_caption_first_keys_are_of_what_it_makes_of_it():
+    shape = {n: v for n, v in build_tiny_unet().config.items() if not n.startswith("_")}
+    shape |= {"encoder_hid_dim": 128, "encoder_hid_dim_type": "text_proj"}
+    torch.manual_seed(0)
+    unet = UNet2DConditionModel(**shape).double()
+    inputs = draw_inputs(torch.float64)
+    with torch.no_grad():
+        before = compute(unet, inputs)
+        found = compute(attach(unet, is_fresh=True).unet, inputs)
+    torch.testing.assert_close(found, before, rtol=1e-12, atol=1e-12)

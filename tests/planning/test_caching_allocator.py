@@ -1,4 +1,9 @@
-from rasengan_xl.planning.caching_allocator import MIB, CachingAllocator, replay
+from rasengan_xl.planning.caching_allocator import (
+    MIB,
+    CachingAllocator,
+    most_reserved_recorded,
+    replay,
+)
 from rasengan_xl.planning.ledger import Ledger
 
 
@@ -44,3 +49,24 @@ def test_a_ledger_is_served_in_order():
     served = replay(ledger)
     assert (served.most_allocated, served.most_reserved) == (10 * MIB, 10 * MIB)
     assert served.allocated == 0
+
+
+def test_what_is_recorded_has_memory_of_its_own_beside_what_cannot_be_given_back():
+    ledger = Ledger()
+    kept, passing = ledger.take(12 * MIB, "weights"), ledger.take(64 * MIB, "loading")
+    ledger.give_back(passing)
+    start = len(ledger.moves)
+    ledger.take(32 * MIB, "kept in what loading left, of which nothing goes back")
+    ledger.give_back(ledger.take(100 * MIB, "mm"))
+    # Computed at first: 12 + 64 + 100 MiB; recorded: 12 + 64 stay, and 32 + 100 are new.
+    assert replay(ledger).most_reserved == 176 * MIB
+    assert most_reserved_recorded(ledger, start) == (12 + 64 + 32 + 100) * MIB
+    ledger.give_back(kept)
+
+
+def test_of_free_blocks_of_one_size_the_first_is_taken():
+    allocator = CachingAllocator()
+    blocks = [allocator.take(16 * MIB) for _ in range(20)]
+    for block in reversed(blocks):
+        allocator.give_back(block)
+    assert [allocator.take(16 * MIB) for _ in range(20)] == blocks

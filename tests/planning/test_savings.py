@@ -47,8 +47,8 @@ def test_what_is_in_use_already_is_not_offered():
 
 
 def test_a_base_without_integers_is_offered_without_their_products():
-    offered = changes(overrides=["adapter.base_precision=int8", "engine.int8_compute=true"])
-    assert "--set adapter.base_precision=nf4 --set engine.int8_compute=false" in offered
+    offered = changes(overrides=["adapter.base_precision=int8", "engine.int8_compute=on"])
+    assert "--set adapter.base_precision=nf4 --set engine.int8_compute=off" in offered
 
 
 def test_peft_has_no_middle_way():

@@ -197,6 +197,32 @@ def test_a_step_that_is_seen_again_is_replayed(start):
     assert record.replays == (10 - 2) + (5 - 1)
 
 
+def test_a_recording_that_fails_on_its_way_back_leaves_no_gradient(start):
+    told: list[str] = []
+
+    def fail(_):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    def hook(_module, _given, made):
+        made.register_hook(fail)
+
+    def add_twice(*, breaks_off: bool):
+        state, eager = start(Compute(torch.device("cpu"), torch.bfloat16), "lora")
+
+        def record(_):  # not of what it is given, which holds no numbers yet
+            with state.adapter.unet.mid_block.register_forward_hook(hook):
+                return eager.add_gradient(draw_batch(3, 8))
+
+        recorded = RecordedStep(eager, lambda: record, told.append)
+        for seed in (1, 2):
+            (recorded if breaks_off else eager).add_gradient(draw_batch(seed, 8))
+        return {name: gradient.clone() for name, gradient in state.adapter.gradients().items()}
+
+    expected, found = add_twice(breaks_off=False), add_twice(breaks_off=True)
+    assert len(told) == 1
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("compute", [BF16, FP16], ids=name_case)
@@ -224,3 +250,15 @@ def test_measured_kernels_ordered_by_place_are_recorded_too(start, memory):
         state, eager = start(BF16, "dora", memory=memory, attention="auto", channels_last=True)
         found.append(take_steps(state, recorded(eager) if found else eager)[0])
     assert found[1] == pytest.approx(found[0], rel=0.02)
+
+
+def test_recording_that_fails_is_told_and_remembered(start):
+    def refuse(_):
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+    state, eager = start(CPU, "lora")
+    computer = RecordedStep(eager, lambda: refuse, state.notes.append)
+    for _ in range(2):
+        computer.add_gradient(draw_batch(1, 8))
+    assert "given up" in state.notes[0]
+    assert state.given_up == {"cuda_graph"}

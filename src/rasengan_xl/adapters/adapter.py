@@ -51,6 +51,10 @@ class Adapter(ABC):
         """Bring gradients to where an optimizer finds them, after a backward pass."""
 
     @abstractmethod
+    def abandon(self) -> None:
+        """Forget what a backward pass that broke off has left for `collect`."""
+
+    @abstractmethod
     def clear_gradients(self) -> None:
         """Begin a new step."""
 

@@ -10,6 +10,7 @@ from rasengan_xl.adapters.fused_adapter import attach_fused
 from rasengan_xl.adapters.peft_adapter import attach_peft
 from rasengan_xl.config.settings import AdapterSettings
 from rasengan_xl.engine.options import EngineOptions
+from rasengan_xl.engine.rebuild import is_rebuilt
 from rasengan_xl.errors import AdapterError
 
 
@@ -28,8 +29,11 @@ def attach_adapter(
         options: How it is computed; None: as `fits_fused` tells, with nothing recomputed.
 
     Raises:
-        AdapterError: A target matches no layer, or one that cannot be adapted.
+        AdapterError: A target matches no layer, or one that cannot be adapted, or the UNet has an
+            adapter of ours already.
     """
+    if is_rebuilt(unet):  # a second one would sit on layers that are no longer computed
+        raise AdapterError("this UNet has an adapter already; load the base model anew")
     found = find_targets(unet, settings)
     layers = {n: Adapted(base=m, scale=settings.scale_of(n)) for n, m in found.items()}
     if options is None:

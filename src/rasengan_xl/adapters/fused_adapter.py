@@ -44,6 +44,10 @@ class FusedAdapter(Adapter):
         """Add gradients of the compute precision to those in float32."""
         self.rebuilt.adapter.collect()
 
+    def abandon(self) -> None:
+        """Forget gradients of the compute precision."""
+        self.rebuilt.adapter.abandon()
+
     def clear_gradients(self) -> None:
         """Begin a new step."""
         self.rebuilt.adapter.clear_gradients()

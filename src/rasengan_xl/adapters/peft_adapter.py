@@ -41,6 +41,9 @@ class PeftAdapter(Adapter):
     def collect(self) -> None:
         """Do nothing: autograd has brought them."""
 
+    def abandon(self) -> None:
+        """Do nothing: there is nothing to collect."""
+
     def clear_gradients(self) -> None:
         """Begin a new step."""
         for parameter in self.trained.values():

@@ -16,7 +16,7 @@ from rasengan_xl.config.shipped import comparison_names
 from rasengan_xl.errors import RecipeError
 from rasengan_xl.planning.changes import TRAIN
 from rasengan_xl.planning.gpus import GPU, GPUS, find_gpu, gpu_here, gpu_of_memory
-from rasengan_xl.planning.memory_modes import planned_dtype, room_gib
+from rasengan_xl.planning.memory_modes import planned_dtype, room_gib, taken_gib
 from rasengan_xl.planning.model_shape import CUDA, ModelShape, find_shape
 from rasengan_xl.planning.records import describe_plan
 from rasengan_xl.planning.run_plan import PhasePlan, Planner, RunPlan
@@ -24,10 +24,11 @@ from rasengan_xl.planning.savings import Saving, savings
 from rasengan_xl.sdxl.compute import Compute
 
 _KEEPS = {
-    "keep-all": "all",
-    "recompute-feed-forward": "all but feed-forward",
-    "recompute-all": "block inputs",
+    "keep-all": "everything kept for the backward pass",
+    "recompute-feed-forward": "feed-forward layers computed again in the backward pass",
+    "recompute-all": "every block computed again in the backward pass",
 }
+"""What a memory mode means."""
 _LARGEST = 3
 """Parts of the memory that are named."""
 
@@ -132,7 +133,7 @@ def show_one_gpu(plans: Sequence[RunPlan], question: Question, shape: ModelShape
     """Show the plans of all arms on one GPU."""
     console.print(tabulate_arms(plans))
     for plan in plans:
-        say(f"{plan.name}, training: {describe_parts(plan.train)}")
+        say(f"{plan.name}, training, {_KEEPS[plan.options.memory]}: {describe_parts(plan.train)}")
     for line in advise(plans, shape):
         say(line)
     if plans[0].total_seconds is not None:
@@ -156,10 +157,10 @@ def advise(plans: Sequence[RunPlan], shape: ModelShape) -> Iterator[str]:
         "on. What would help, the cheapest in time and quality first:"
     )
     for saving in helpful(worst, shape):
-        left = worst.train.card_gib - saving.saves_gib
+        left = taken_gib(saving.reserved, worst.gpu)
         verdict = "then it fits" if left <= room else f"{left:.1f} GiB are left"
         yield (
-            f"  {saving.change.action}  saves {saving.saves_gib:.1f} GiB, {verdict} "
+            f"  {saving.change.action}  saves {worst.train.card_gib - left:.1f} GiB, {verdict} "
             f"({saving.change.price})"
         )
 
@@ -169,25 +170,25 @@ def helpful(plan: RunPlan, shape: ModelShape) -> Iterator[Saving]:
     compute = Compute(CUDA, planned_dtype(plan.settings, plan.gpu))
     for saving in savings(plan.settings, shape, compute, TRAIN, plan.options.memory):
         yield saving
-        if plan.train.card_gib - saving.saves_gib <= room_gib(plan.gpu):
+        if taken_gib(saving.reserved, plan.gpu) <= room_gib(plan.gpu):
             return
 
 
 def tabulate_arms(plans: Sequence[RunPlan]) -> Table:
     """Put the arms of one GPU side by side."""
     gpu = plans[0].gpu
-    title = f"On one {gpu.name} ({gpu.memory_gib:.1f} GiB, {plans[0].precision})"
-    table = Table(title=title, title_justify="left", box=None)
-    for heading in ("arm", "fits", "keeps for backward"):
-        table.add_column(heading)
+    table = _new_table(
+        f"On one {gpu.name} ({gpu.memory_gib:.1f} GiB, {plans[0].precision}), memory in GiB"
+    )
+    table.add_column("arm", overflow="fold")
+    table.add_column("fits", no_wrap=True)
     for heading in ("encode", "train", "draw", "a step", "in all"):
         table.add_column(heading, justify="right", no_wrap=True)
     for plan in plans:
         table.add_row(
             plan.name,
             "yes" if plan.fits else "NO",
-            _KEEPS[plan.options.memory],
-            *(f"{phase.card_gib:.1f} GiB" for phase in (plan.encode, plan.train, plan.draw)),
+            *(f"{phase.card_gib:.1f}" for phase in (plan.encode, plan.train, plan.draw)),
             write_lap(plan.seconds_per_step),
             "-" if plan.total_seconds is None else describe_time(plan.total_seconds),
         )
@@ -196,24 +197,30 @@ def tabulate_arms(plans: Sequence[RunPlan]) -> Table:
 
 def tabulate_gpus(plans: Sequence[Sequence[RunPlan]]) -> Table:
     """Put GPUs below one another, and the arms side by side."""
-    table = Table(
-        title="Memory taken and time per step, training on one GPU",
-        title_justify="left",
-        box=None,
-    )
+    table = _new_table("GiB taken and time per step, training on one GPU")
     table.add_column("GPU", no_wrap=True)
     for plan in plans[0]:
-        table.add_column(plan.name)
+        table.add_column(plan.name, overflow="fold")
     for row in plans:
         gpu = row[0].gpu
         cells = [
-            f"{plan.train.card_gib:.1f} GiB, {write_lap(plan.seconds_per_step)}"
+            f"{plan.train.card_gib:.1f}, {write_lap(plan.seconds_per_step)}"
             if plan.fits
-            else f"NO: {plan.train.card_gib:.1f} GiB"
+            else f"NO: {_largest_gib(plan):.1f}"
             for plan in row
         ]
         table.add_row(f"{gpu.name} ({gpu.memory_gib:.0f} GiB)", *cells)
     return table
+
+
+def _new_table(title: str) -> Table:
+    """Return an empty table that leaves 80 columns to what stands in it."""
+    return Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0), pad_edge=False)
+
+
+def _largest_gib(plan: RunPlan) -> float:
+    """Return what the phase takes that needs most."""
+    return max(phase.card_gib for phase in (plan.encode, plan.train, plan.draw))
 
 
 def describe_parts(phase: PhasePlan) -> str:

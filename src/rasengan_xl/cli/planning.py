@@ -40,7 +40,7 @@ def show_differences(settings: ComparisonSettings) -> None:
     table = Table(title=title, title_justify="left")
     table.add_column("setting", no_wrap=True)
     for arm in settings.arms:
-        table.add_column(arm)
+        table.add_column(arm, overflow="fold")
     for key in next(iter(differing.values())):
         table.add_row(key, *(write_setting(differing[arm][key]) for arm in settings.arms))
     console.print(table)

@@ -24,7 +24,8 @@ def rebuild_convolutions(unet: UNet2DConditionModel, options: EngineOptions) -> 
     Names of parameters stay, and the parameters themselves.
     """
     if options.compile:
-        compiler.recompile_limit = max(compiler.recompile_limit, FORMS_OF_A_BLOCK)
+        # By its old name, which still holds: PyTorch 2.6 knows no `recompile_limit`.
+        compiler.cache_size_limit = max(compiler.cache_size_limit, FORMS_OF_A_BLOCK)
     if _needs_blocks(options):
         _replace_blocks(unet, options)
     if options.fused_group_norm:
@@ -73,7 +74,7 @@ def _replace_norms(unet: UNet2DConditionModel) -> None:
     shell: Any = unet
     if isinstance(shell.conv_act, nn.SiLU) and is_frozen_norm(shell.conv_norm_out):
         shell.conv_norm_out = FusedGroupNorm(shell.conv_norm_out, activate=True)
-        shell.conv_act = nn.Identity()
+        shell.conv_act = nn.Identity().train(shell.training)
     for parent, name, child in _children(unet):
         if is_frozen_norm(child) and not isinstance(parent, LeanResnetBlock):
             norm = FusedGroupNorm(cast("nn.GroupNorm", child), activate=False)

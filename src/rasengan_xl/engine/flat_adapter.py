@@ -195,13 +195,18 @@ class FlatAdapter:
     @torch.no_grad()
     def collect(self) -> None:
         """Add what backward has left in the compute precision to the gradients in float32."""
-        if self._raw is not None:
-            self.gradients[: self._raw.numel()].add_(self._raw)
-            self._raw = None
+        raw, self._raw = self._raw, None
+        if raw is not None:
+            self.gradients[: raw.numel()].add_(raw)
+
+    def abandon(self) -> None:
+        """Forget what a backward pass that broke off has left uncollected."""
+        self._raw = None
 
     @torch.no_grad()
     def clear_gradients(self) -> None:
         """Begin a new step."""
+        self.abandon()
         self.gradients.zero_()
 
     @torch.no_grad()

@@ -46,6 +46,11 @@ class Projection:
         self.groups = tuple(groups)
         self._frugal = frugal
 
+    @property
+    def draws_by_chance(self) -> bool:
+        """Whether the adapter's dropout is at work while training."""
+        return any(projections.draws_by_chance for projections, _ in self.groups)
+
     def __call__(
         self,
         given: Given,
@@ -82,6 +87,11 @@ class FeedForward:
         self.first, self.second = first, second
         self._frugal = frugal
 
+    @property
+    def draws_by_chance(self) -> bool:
+        """Whether the adapter's dropout is at work while training."""
+        return self.first.draws_by_chance or self.second.draws_by_chance
+
     def __call__(
         self, given: Sequence3D, norm: nn.LayerNorm, *, training: bool = False
     ) -> Sequence3D:
@@ -99,6 +109,11 @@ class KeepingFeedForward:
     def __init__(self, first: Projection, second: Projection) -> None:
         """Put two projections around a GEGLU."""
         self._first, self._second = first, second
+
+    @property
+    def draws_by_chance(self) -> bool:
+        """Whether the adapter's dropout is at work while training."""
+        return self._first.draws_by_chance or self._second.draws_by_chance
 
     def __call__(
         self, given: Sequence3D, norm: nn.LayerNorm, *, training: bool = False

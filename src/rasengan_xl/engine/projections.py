@@ -4,7 +4,8 @@ A product is y = g (x W^T + s (x A^T) B^T) + b: LoRA (arXiv:2106.09685, eq. 3) w
 (arXiv:2402.09353, eq. 5) where g = m / ||W + s B A||, the norm taken as a constant (section 4.3).
 Its backward pass is written out: with z = g dy,
 
-    t = s z B,  dB += s z^T (x A^T),  dA += t^T x,  dx = z W + t A,  dm += sum(dy y / g) / norm.
+    t = s z B,  dB += s z^T (x A^T),  dA += t^T x,  dx = z W + t A,
+    dm += sum(dy (y - b) / g) / norm.
 
 So a group of any number of layers takes three matrix products forward and five backward, and
 keeps its input and x A^T.  The functions here know nothing of autograd.
@@ -103,6 +104,11 @@ class Projections:
     def is_decomposed(self) -> bool:
         """Whether the adapter has magnitudes of its own: DoRA."""
         return self.low_rank is not None and self.low_rank.gain is not None
+
+    @property
+    def draws_by_chance(self) -> bool:
+        """Whether the adapter's dropout is at work while training."""
+        return self.low_rank is not None and self.low_rank.dropout > 0
 
     @property
     def anchor(self) -> Tensor | None:

@@ -1,7 +1,7 @@
 """Put our own layers into a UNet, in place of those of diffusers that they compute faster."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 import torch
@@ -122,6 +122,8 @@ def rebuild(
         shape: Of the adapter.
     """
     modules: dict[str, nn.Module] = dict(cast("Any", unet).named_modules())
+    if cast("Any", unet).encoder_hid_proj is not None:  # blocks are not given the caption itself
+        options = replace(options, batch_text_projections=False)
     builder = _Builder(modules=modules, layers=layers, options=options)
     blocks = list_blocks(unet)
     transformers = [
@@ -159,6 +161,12 @@ def rebuild(
     return Rebuilt(adapter=adapter, decomposition=decomposition)
 
 
+def is_rebuilt(unet: UNet2DConditionModel) -> bool:
+    """Tell whether a UNet computes by our own layers already."""
+    modules: Iterator[nn.Module] = cast("Any", unet).modules()
+    return any(isinstance(m, TransformerBlock | Transformer | Alone) for m in modules)
+
+
 class Alone(nn.Module):
     """An adapted layer that shares its input with no other."""
 
@@ -167,6 +175,7 @@ class Alone(nn.Module):
         super().__init__()
         self.base_layer = base_layer
         self._projection = projection
+        self.train(base_layer.training)
 
     def forward(self, given: Tensor) -> Tensor:
         """Compute the layer with its adapter."""
@@ -175,9 +184,7 @@ class Alone(nn.Module):
     @property
     def draws_by_chance(self) -> bool:
         """Whether the adapter's dropout is at work."""
-        groups = [projections for projections, _ in self._projection.groups]
-        dropouts = [group.low_rank.dropout for group in groups if group.low_rank is not None]
-        return self.training and any(dropouts)
+        return self.training and self._projection.draws_by_chance
 
 
 def _list_groups(

@@ -84,6 +84,8 @@ class Fallback:
     """Keeps what the function changes; what it returns brings that back."""
     tell: Callable[[str], None]
     """Takes a line for the user."""
+    give_up: Callable[[], None]
+    """Is called where nothing is recorded any more."""
 
 
 class Replayed:
@@ -141,6 +143,7 @@ class Replayed:
                 raise
             self._let_go()
             self._fault = str(fault).partition("\n")[0]
+            self._fallback.give_up()
             self._tell(f"given up, kernels are launched one by one from now on: {self._fault}")
         else:
             self._recorded[shape] = _Recorded(inputs, recording)

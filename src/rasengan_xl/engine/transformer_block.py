@@ -61,6 +61,7 @@ class TransformerBlock(nn.Module):
             self.add_module(name, child)
         self._parts = parts
         self._recompute = recompute
+        self.train(block.training)
 
     def forward(
         self,
@@ -86,10 +87,16 @@ class TransformerBlock(nn.Module):
 
     @property
     def draws_by_chance(self) -> bool:
-        """Whether the adapter's dropout is at work."""
-        groups = self._parts.to_query_key_value.groups + self._parts.to_query.groups
-        dropouts = [p.low_rank.dropout for p, _ in groups if p.low_rank is not None]
-        return self.training and any(dropouts)
+        """Whether the adapter's dropout is at work in anything that is computed again."""
+        parts = self._parts
+        computed = (
+            parts.to_query_key_value,
+            parts.to_output,
+            parts.to_query,
+            parts.to_text_output,
+            parts.feed_forward,
+        )
+        return self.training and any(part.draws_by_chance for part in computed)
 
     def _text(self, encoder_hidden_states: Caption | None) -> tuple[Keys, Keys]:
         source = self._parts.text
@@ -132,6 +139,7 @@ class Transformer(nn.Module):
         for name, child in transformer.named_children():
             self.add_module(name, child)
         self._enter, self._leave = enter, leave
+        self.train(transformer.training)
 
     def forward(
         self,

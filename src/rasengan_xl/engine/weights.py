@@ -90,15 +90,14 @@ def reserve_scratch(model: nn.Module) -> None:
         scratch((numbers,), *place)
 
 
-def release_scratch(device: torch.device | None = None) -> None:
+def release_scratch(kind: str | None = None) -> None:
     """Give the memory back; nothing may be using it, not even a recorded CUDA graph.
 
     Args:
-        device: Only that of this device.
+        kind: Of the device whose memory it is; None: of all.
     """
-    for place in list(_buffers):
-        if device is None or place[0] == device:
-            del _buffers[place]
+    for place in [each for each in _buffers if kind in (None, each[0].type)]:
+        del _buffers[place]
 
 
 def _is_recorded(device: torch.device) -> bool:

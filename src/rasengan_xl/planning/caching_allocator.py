@@ -21,6 +21,8 @@ _LEAST_LARGE = 10 * MIB
 class Block:
     """A stretch of a segment."""
 
+    address: int
+    """Of several of one size, the first is taken."""
     size: int
     small: bool
     free: bool = False
@@ -36,6 +38,8 @@ class CachingAllocator:
     reserved: int = 0
     most_allocated: int = 0
     most_reserved: int = 0
+    _next_address: int = 0
+    """Never used again, so that what a ledger takes is the same each time."""
     _free: dict[bool, list[tuple[int, int]]] = field(default_factory=lambda: {True: [], False: []})
     _blocks: dict[int, Block] = field(default_factory=dict[int, Block])
 
@@ -45,7 +49,8 @@ class CachingAllocator:
         block = self._find(size, small) or self._open_segment(size, small)
         left = block.size - size
         if left >= BLOCK if small else left > _SMALL:
-            rest = Block(left, small, free=True, before=block, after=block.after)
+            address = block.address + size
+            rest = Block(address, left, small, free=True, before=block, after=block.after)
             if block.after is not None:
                 block.after.before = rest
             block.after, block.size = rest, size
@@ -65,6 +70,13 @@ class CachingAllocator:
             block = self._join(block, block.after, known=block.after)
         self._offer(block)
 
+    def release(self) -> None:
+        """Give segments back of which nothing is in use, as `torch.cuda.empty_cache` does."""
+        for block in list(self._blocks.values()):
+            if block.before is None and block.after is None:
+                self._withdraw(block)
+                self.reserved -= block.size
+
     def _find(self, size: int, small: bool) -> Block | None:  # noqa: FBT001 - the pool's key
         free = self._free[small]
         place = bisect_left(free, (size, 0))
@@ -81,16 +93,17 @@ class CachingAllocator:
             segment = -(-size // _ROUNDING) * _ROUNDING
         self.reserved += segment
         self.most_reserved = max(self.most_reserved, self.reserved)
-        return Block(segment, small)
+        self._next_address += segment
+        return Block(self._next_address - segment, segment, small)
 
     def _offer(self, block: Block) -> None:
-        self._blocks[id(block)] = block
-        insort(self._free[block.small], (block.size, id(block)))
+        self._blocks[block.address] = block
+        insort(self._free[block.small], (block.size, block.address))
 
     def _withdraw(self, block: Block) -> None:
         free = self._free[block.small]
-        del free[bisect_left(free, (block.size, id(block)))]
-        del self._blocks[id(block)]
+        del free[bisect_left(free, (block.size, block.address))]
+        del self._blocks[block.address]
 
     def _join(self, left: Block, right: Block, *, known: Block) -> Block:
         """Make one block of two; `known` is the one that was on offer."""
@@ -105,10 +118,31 @@ class CachingAllocator:
 def replay(ledger: Ledger) -> CachingAllocator:
     """Serve everything that a ledger notes, in order."""
     allocator = CachingAllocator()
+    _serve(allocator, ledger, ledger.moves)
+    return allocator
+
+
+def most_reserved_recorded(ledger: Ledger, start: int) -> int:
+    """Return the most that is held where the step is recorded as a CUDA graph.
+
+    It is computed once before.  What that leaves free goes back then (torch/cuda/graphs.py), but
+    for gaps in segments that are in use; recorded, it has memory of its own.
+
+    Args:
+        ledger: Of a step, and of what was there before.
+        start: Move at which the step begins.
+    """
+    ordinary, own = replay(ledger), CachingAllocator()
+    ordinary.release()
+    _serve(own, ledger, ledger.moves[start:])
+    return max(ordinary.most_reserved, ordinary.reserved + own.most_reserved)
+
+
+def _serve(allocator: CachingAllocator, ledger: Ledger, moves: list[int]) -> None:
+    """Serve moves; what was there before them stays."""
     blocks: dict[int, Block] = {}
-    for number in ledger.moves:
+    for number in moves:
         if number >= 0:
             blocks[number] = allocator.take(ledger.sizes[number])
-        else:
+        elif -number - 1 in blocks:
             allocator.give_back(blocks.pop(-number - 1))
-    return allocator

@@ -105,9 +105,10 @@ def list_changes(situation: Situation, phase: str) -> Iterator[Change]:
 
 
 def _remember_less(situation: Situation) -> Iterator[Change]:
-    is_peft = situation.settings.engine.implementation == "peft"
+    engine = situation.settings.engine
+    is_alone = engine.implementation == "peft" or not engine.lean_feed_forward
     for mode, price in _LEANER[situation.memory]:
-        if not (is_peft and mode == "recompute-feed-forward"):
+        if not (is_alone and mode == "recompute-feed-forward"):
             yield Change(values={"engine.memory": mode}, price=price)
 
 
@@ -149,7 +150,7 @@ def _shrink_the_moments(situation: Situation) -> Iterator[Change]:
 
 def _store_the_base_smaller(situation: Situation) -> Iterator[Change]:
     settings = situation.settings
-    plainly = {"engine.int8_compute": False} if settings.engine.int8_compute else {}
+    plainly = {"engine.int8_compute": "off"} if settings.engine.int8_compute == "on" else {}
     for precision, price in _COARSER[settings.adapter.base_precision]:
         yield Change(values={"adapter.base_precision": precision, **plainly}, price=price)
 

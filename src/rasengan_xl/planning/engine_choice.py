@@ -6,12 +6,17 @@ from typing import Literal
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 
 from rasengan_xl.adapters.attach import find_targets, fits_fused, refuse_convolutions
+from rasengan_xl.config.base_precisions import STORAGES
 from rasengan_xl.config.engine_settings import MemoryMode, Switch
 from rasengan_xl.config.settings import RunSettings
+from rasengan_xl.engine.integer_choice import are_integers_faster
 from rasengan_xl.engine.options import EngineOptions
 from rasengan_xl.engine.step_graph import why_no_graph
 from rasengan_xl.errors import RecipeError
 from rasengan_xl.sdxl.compute import Compute
+
+_PIXELS_PER_TOKEN = 32
+"""Of a side, in SDXL's widest layers: 8 by the VAE, 4 by the UNet."""
 
 
 def settle_engine(
@@ -35,6 +40,7 @@ def settle_engine(
     if implementation == "peft":
         return _plain(settings)
     refuse_convolutions(targets)
+    _refuse_what_has_no_effect(settings, compute)
     on_cuda = compute.device.type == "cuda"
     options = EngineOptions(
         implementation="fused",
@@ -49,10 +55,8 @@ def settle_engine(
         attention=asked.attention if on_cuda else "default",
         compile=asked.compile,
         cache_text_kv=asked.cache_text_kv,
-        int8_compute=asked.int8_compute,
+        int8_compute=_settle_integers(settings, unet, compute),
     )
-    if options.int8_compute:
-        _refuse_without_int8(settings)
     if options.cache_text_kv:
         _refuse_without_base_weights(settings)
     obstacle = why_no_graph(compute.device, options, settings.adapter.dropout)
@@ -71,12 +75,14 @@ def _plain(settings: RunSettings) -> EngineOptions:
     memory: Literal["keep-all", "recompute-all"] = "keep-all"
     if asked.memory == "recompute-feed-forward":
         raise RecipeError(_not_with_peft("memory", asked.memory))
+    if asked.attention not in {"auto", "default"}:
+        raise RecipeError(_not_with_peft("attention", asked.attention))
     if asked.memory == "recompute-all":
         memory = "recompute-all"
-    for name in ("channels_last", "cuda_graph"):
+    for name in ("channels_last", "cuda_graph", "int8_compute"):
         if getattr(asked, name) == "on":
             raise RecipeError(_not_with_peft(name, "on"))
-    for name in ("compile", "cache_text_kv", "int8_compute"):
+    for name in ("compile", "cache_text_kv"):
         if getattr(asked, name):
             raise RecipeError(_not_with_peft(name, "true"))
     return EngineOptions(
@@ -116,12 +122,44 @@ def _not_with_peft(name: str, value: str) -> str:
     )
 
 
-def _refuse_without_int8(settings: RunSettings) -> None:
-    if settings.adapter.base_precision != "int8":
+def _refuse_what_has_no_effect(settings: RunSettings, compute: Compute) -> None:
+    """Refuse what would be ignored, or would not be as the run's record says.
+
+    Raises:
+        RecipeError: Something was asked for in vain.
+    """
+    asked, where = settings.engine, compute.device.type
+    if asked.int8_compute == "on" and not _has_integers(settings):
+        precision = settings.adapter.base_precision
         raise RecipeError(
-            "engine.int8_compute = true: no linear layer is stored so; set "
-            "adapter.base_precision = 'int8', or leave it out"
+            f"engine.int8_compute = 'on': adapter.base_precision = {precision!r} has no linear "
+            "layers in int8 to multiply; set adapter.base_precision to 'int8', or use 'auto'"
         )
+    if where != "cuda" and asked.attention not in {"auto", "default"}:
+        raise RecipeError(
+            f"engine.attention = {asked.attention!r}: is of a GPU, and this run is on a {where}; "
+            "use 'auto' or 'default'"
+        )
+    if asked.memory == "recompute-feed-forward" and not asked.lean_feed_forward:
+        raise RecipeError(
+            "engine.memory = 'recompute-feed-forward': keeps less of a feed-forward layer than "
+            "engine.lean_feed_forward = false; set that to true, or use another mode"
+        )
+
+
+def _has_integers(settings: RunSettings) -> bool:
+    return STORAGES[settings.adapter.base_precision].linears == "int8"
+
+
+def _settle_integers(settings: RunSettings, unet: UNet2DConditionModel, compute: Compute) -> bool:
+    """Measure whether integers are faster, where they are left open and the UNet is on a GPU."""
+    asked = settings.engine.int8_compute
+    is_here = next(unet.parameters()).device.type == "cuda"
+    if asked != "auto" or not _has_integers(settings) or not is_here:
+        return asked == "on"
+    side = settings.dataset.resolution // _PIXELS_PER_TOKEN
+    tokens = settings.training.batch_size * side**2
+    return are_integers_faster(tokens, compute.device, compute.dtype)
 
 
 def _settle_memory(settings: RunSettings) -> MemoryMode:

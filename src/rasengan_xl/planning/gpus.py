@@ -25,9 +25,9 @@ class GPU:
     """Memory bandwidth."""
     speed_is_known: bool = True
     has_bf16: bool = True
-    launch_microseconds: float = 25.0
-    """Of the host for one kernel of eager PyTorch, autograd included: 26 to 46 on the one host that
-    was measured, a cloud's; fast desktops may take a third of it."""
+    launch_microseconds: float = 45.0
+    """Of the host for one of our operations, launched by itself: measured beside one H200, where
+    217 ms went by for 4,704, and 34 each for those of PEFT; hosts differ."""
     context_gib: float = 0.45
     """What CUDA and the kernels loaded take of the card beside PyTorch's allocator: an estimate."""
     workspace_mib: float = 16.25
@@ -104,8 +104,13 @@ def find_gpu(name: str) -> GPU:
 
 def gpu_of_memory(memory_gib: float) -> GPU:
     """Return a GPU of which only the memory is known."""
-    slowest = GPUS["T4"]
-    return replace(slowest, name=f"{memory_gib:g} GiB", memory_gib=memory_gib, speed_is_known=False)
+    return replace(
+        GPUS["T4"],
+        name=f"GPU of {memory_gib:g} GiB",
+        memory_gib=memory_gib,
+        context_gib=max(gpu.context_gib for gpu in GPUS.values()),
+        speed_is_known=False,
+    )
 
 
 def gpu_here() -> GPU | None:

@@ -58,6 +58,8 @@ def candidate_modes(
     modes = FUSED_MODES if asked == "auto" else (asked,)
     if asked == "auto" and _settle(settings, shape, dtype).implementation == "peft":
         modes = PEFT_MODES
+    elif asked == "auto" and not settings.engine.lean_feed_forward:
+        modes = PEFT_MODES  # the one between is the leanest feed-forward layer
     for mode in modes[skip:]:
         options = _settle(with_mode(settings, mode), shape, dtype)
         yield ModeNeeds(options=options, needs=simulate_step(settings, shape, options, dtype))

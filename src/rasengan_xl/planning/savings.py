@@ -38,6 +38,9 @@ class Saving:
 
     change: Change
     saves_gib: float
+    """Of what is allocated."""
+    reserved: int
+    """Bytes that PyTorch's allocator holds with it."""
 
 
 def savings(
@@ -61,7 +64,7 @@ def savings(
     if phase not in PHASES:
         return
     settings = with_mode(settings, memory)
-    before = _peak_gib(settings, shape, compute, phase)
+    before = _simulate(settings, shape, compute, phase).peak.total
     situation = Situation(
         settings=settings,
         memory=memory,
@@ -73,9 +76,10 @@ def savings(
         changed = change.applied(settings)
         # Whichever 16-bit format `auto` turns out to be, it takes as much.
         dtype = torch.bfloat16 if "compute.precision" in change.values else compute.dtype
-        after = _peak_gib(changed, shape, Compute(compute.device, dtype), phase)
-        if before - after >= WORTH_NAMING * before:
-            yield Saving(change=change, saves_gib=before - after)
+        needs = _simulate(changed, shape, Compute(compute.device, dtype), phase)
+        saved = before - needs.peak.total
+        if saved >= WORTH_NAMING * before:
+            yield Saving(change=change, saves_gib=saved / GIB, reserved=needs.reserved)
 
 
 def find_disk(
@@ -95,10 +99,6 @@ def find_disk(
         free_bytes=free_bytes(),
         captions=captions,
     )
-
-
-def _peak_gib(settings: RunSettings, shape: ModelShape, compute: Compute, phase: str) -> float:
-    return _simulate(settings, shape, compute, phase).peak.total / GIB
 
 
 def _simulate(settings: RunSettings, shape: ModelShape, compute: Compute, phase: str) -> Needs:

@@ -1,9 +1,10 @@
 """Carry out one training step on tensors without values, and tell what it would take."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import chain
 from typing import Any, cast
 
 import torch
@@ -17,9 +18,10 @@ from rasengan_xl.config.settings import RunSettings
 from rasengan_xl.engine.caption_columns import caption_columns, count_columns
 from rasengan_xl.engine.options import EngineOptions
 from rasengan_xl.engine.weights import release_scratch
-from rasengan_xl.planning.caching_allocator import replay
+from rasengan_xl.planning.caching_allocator import most_reserved_recorded, replay
 from rasengan_xl.planning.cuda_on_meta import CudaOnMeta
 from rasengan_xl.planning.ledger import Peak, find_peak
+from rasengan_xl.planning.loading import note_loading, quantization_constants
 from rasengan_xl.planning.model_shape import META, ModelShape
 from rasengan_xl.planning.optimizer_memory import moments_bytes, step_end_bytes
 from rasengan_xl.planning.recorder import Recorder
@@ -110,7 +112,7 @@ def simulate_step(
     work.operations[end] += 1
     return StepNeeds(
         peak=find_peak(recorder.ledger, ready.named, "backward", ready.start),
-        reserved=replay(recorder.ledger).most_reserved,
+        reserved=_most_reserved(ready, options),
         work=work,
         trained=trained,
         kept=_kept(recorder, ready.named),
@@ -138,11 +140,12 @@ def simulate_held_out(
 def _make_ready(
     settings: RunSettings, shape: ModelShape, options: EngineOptions, dtype: torch.dtype
 ) -> _Pass:
+    release_scratch(META.type)  # every run has its own
     unet = shape.build_unet(dtype)
     columns = caption_columns(unet) if options.cache_text_kv else {}
     quantize(unet, Compute(META, dtype), settings.adapter.base_precision, columns)
     recorder = Recorder()
-    release_scratch(META)  # of an earlier simulation, in whose books it was
+    note_loading(recorder, unet, dtype)
     with recorder, torch.enable_grad():
         adapter = attach_adapter(unet, settings.adapter, settings.seed, options)
         named = _take_stock(recorder, adapter, settings)
@@ -167,6 +170,13 @@ def _make_ready(
     )
 
 
+def _most_reserved(ready: _Pass, options: EngineOptions) -> int:
+    ledger = ready.recorder.ledger
+    if options.cuda_graph:
+        return most_reserved_recorded(ledger, ready.start)
+    return replay(ledger).most_reserved
+
+
 def hold_model(recorder: Recorder, model: nn.Module) -> dict[int, str]:
     """Note a frozen model's weights as there; return the kind of each piece.
 
@@ -175,7 +185,7 @@ def hold_model(recorder: Recorder, model: nn.Module) -> dict[int, str]:
     parts = [part for part in model.modules() if not isinstance(part, MainMemoryLinear)]
     weights = [weight for part in parts for weight in part.parameters(recurse=False)]
     buffers = [buffer for part in parts for buffer in part.buffers(recurse=False)]
-    constants = [*buffers, *_quantization_constants(weights)]
+    constants = [*buffers, *chain.from_iterable(map(quantization_constants, weights))]
     recorder.hold(weights, "weights")
     recorder.hold(constants, "constants")
     is_quantized = any(not weight.is_floating_point() for weight in weights)
@@ -217,15 +227,6 @@ def _gradients(adapter: Adapter) -> list[Tensor]:
 def _number(recorder: Recorder, tensors: Sequence[Tensor], kind: str) -> dict[int, str]:
     numbers = (recorder.number_of(tensor) for tensor in tensors)
     return {number: kind for number in numbers if number is not None}
-
-
-def _quantization_constants(weights: list[Any]) -> Iterator[Tensor]:
-    """Yield what bitsandbytes keeps beside 4-bit weights: two levels of scales and codes."""
-    for weight in weights:
-        state = getattr(weight, "quant_state", None)
-        while state is not None:
-            yield from (t for t in (state.absmax, state.code, state.offset) if t is not None)
-            state = state.state2
 
 
 def _kept(recorder: Recorder, named: Mapping[int, str]) -> int:

@@ -269,8 +269,8 @@ class RunSummary(Record):
     trace_hash: str | None
     """Hash over the pictures, timesteps and noise that were seen, in order."""
     engine: dict[str, str | bool] | None = None
-    """Which of its optimisations were in use, by the words of `engine.*`, nothing left to `auto`;
-    absent of a given adapter."""
+    """Which of its optimisations were in use, by the words of `engine.*`, nothing left to `auto`,
+    and false what could not be had; on a GPU also `triton`.  Absent of a given adapter."""
 
 
 def standard_error(values: list[float]) -> float:

@@ -1,5 +1,6 @@
 """Put together what a run consists of: where it stands, what it learns, and from what."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -16,6 +17,8 @@ from rasengan_xl.dataset.encoded import EncodedDataset
 from rasengan_xl.dataset.stream import build_stream
 from rasengan_xl.dataset.trace import TraceHash
 from rasengan_xl.engine.caption_columns import caption_columns
+from rasengan_xl.engine.kernels.availability import why_no_kernels
+from rasengan_xl.engine.options import EngineOptions
 from rasengan_xl.errors import RasenganError
 from rasengan_xl.evaluation.held_out import HeldOutTable, build_table
 from rasengan_xl.planning.engine_choice import settle_engine
@@ -102,7 +105,8 @@ def assemble_run(
         options = settle_engine(with_mode(settings, mode), unet, compute)
         adapter = attach_adapter(unet, settings.adapter, settings.seed, options)
         attached = witness_attachment(adapter, base, compute)
-        notes = _start(adapter, settings, footing.model, compute.dtype)
+        started = _start(adapter, settings, footing.model, compute.dtype)
+        notes = (*tell_lacking(options, compute), *started)
     _refuse_disagreement(adapter, dataset, ranks)
     task = Task(
         stream=build_stream(dataset.train, settings, len(schedule.alpha_bars), ranks),
@@ -129,6 +133,14 @@ def list_held_back(settings: RunSettings, model: ModelFolder) -> list[str]:
     if not settings.engine.cache_text_kv:
         return []
     return list(caption_columns(load_unet_shape(model)))
+
+
+def tell_lacking(options: EngineOptions, compute: Compute) -> Iterator[str]:
+    """Say what makes the run slower than it could be."""
+    if compute.device.type == "cuda" and options.implementation == "fused":
+        reason = why_no_kernels(compute.device)
+        if reason is not None:
+            yield f"PyTorch's own kernels are used, which are slower: {reason}"
 
 
 def _start(

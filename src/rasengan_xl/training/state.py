@@ -45,6 +45,8 @@ class TrainingState:
     """Steps that fp16 overflow made void."""
     notes: list[str] = field(default_factory=list[str])
     """What the user must be told since the last step, one line each; whoever tells it takes it."""
+    given_up: set[str] = field(default_factory=set[str])
+    """What of the adapter's options could not be had after all."""
     global_batch: int = 0
     """Pictures that all processes together see in an optimizer step."""
     precision: str = ""

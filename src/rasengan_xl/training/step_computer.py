@@ -33,7 +33,12 @@ class EagerStep:
         loss = self.state.scaler.scale(each.sum() / self.pictures_per_step)
         # A thread of its own for the backward pass would have 64 MiB of cuBLAS's workspace.
         with torch.autograd.set_multithreading_enabled(False):
-            loss.backward()
+            try:
+                loss.backward()
+            except BaseException:
+                # A recording that failed has computed nothing: its memory holds anything.
+                adapter.abandon()
+                raise
         adapter.collect()
         return each.detach()
 
@@ -69,7 +74,7 @@ class RecordedStep:
             lambda tensors: eager.add_gradient(LatentBatch(**tensors)),
             device,
             new_recorder,
-            Fallback(keep=self._keep_gradients, tell=tell),
+            Fallback(keep=self._keep_gradients, tell=tell, give_up=self._give_up),
         )
         self._end = Replayed(
             lambda tensors: eager.end.finish(tensors["loss"]), device, new_recorder
@@ -86,12 +91,14 @@ class RecordedStep:
         self._eager.end.take_rates()
         return self._end({"loss": loss})
 
+    def _give_up(self) -> None:
+        self._eager.state.given_up.add("cuda_graph")
+
     def _keep_gradients(self) -> Callable[[], None]:
         adapter = self._eager.state.adapter
         kept = {name: p.grad.clone() for name, p in adapter.trained.items() if p.grad is not None}
 
         def bring_back() -> None:
-            adapter.collect()  # what is only half computed, out of its buffer
             adapter.clear_gradients()
             for name, parameter in adapter.trained.items():
                 if parameter.grad is not None:

@@ -1,8 +1,12 @@
 """What a run cost and gave, put together from its log."""
 
+from collections.abc import Collection
+
 import torch
 
 from rasengan_xl.adapters.inventory import count_all_parameters
+from rasengan_xl.engine.kernels.availability import why_no_kernels
+from rasengan_xl.engine.options import EngineOptions
 from rasengan_xl.runs.cost import (
     mean_joules,
     memory_kind,
@@ -39,5 +43,15 @@ def summarise_run(state: TrainingState, folder: RunFolder, device: torch.device)
         seconds=sum(record.seconds for record in records),
         joules_per_step=mean_joules(records),
         trace_hash=state.trace.state,
-        engine=state.adapter.options.facts(),
+        engine=tell_facts(state.adapter.options, state.given_up, device),
     )
+
+
+def tell_facts(
+    options: EngineOptions, given_up: Collection[str], device: torch.device
+) -> dict[str, str | bool]:
+    """Say what of the engine was in use, as far as it could be had."""
+    facts = options.facts() | dict.fromkeys(given_up, False)
+    if device.type == "cuda" and options.implementation == "fused":
+        facts["triton"] = why_no_kernels(device) is None
+    return facts

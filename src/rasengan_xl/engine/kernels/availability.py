@@ -4,7 +4,6 @@ import logging
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
-from subprocess import SubprocessError
 from typing import Any
 
 import torch
@@ -32,18 +31,26 @@ def load_kernels(name: str) -> Any:
     return import_module(f"rasengan_xl.engine.kernels.{name}")
 
 
-@cache
 def kernels_work(device: torch.device) -> bool:
-    """Say whether Triton is there and finds the C compiler that it needs, which not all have."""
+    """Say whether Triton is there, knows the GPU, and finds the C compiler that it needs."""
+    return why_no_kernels(device) is None
+
+
+@cache
+def why_no_kernels(device: torch.device) -> str | None:
+    """Name what keeps Triton's kernels from a GPU; None: nothing."""
     if find_spec("triton") is None:
-        return False
+        return "Triton is not installed"
+    if device.type == "cuda" and _capability(device) < OLDEST:
+        return "this GPU is older than those that Triton compiles for"
     one = torch.ones(1, 1, device=device)
     try:
         load_kernels("gain").apply_(one, one[0], None)
-    except (ImportError, OSError, RuntimeError, SubprocessError) as error:
+    except Exception as error:  # Triton's own share no class that can be named without Triton
         logger.warning("Triton does not work here: computing slower without it (%s)", error)
-        return False
-    return True
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        return f"Triton does not work here ({reason})"
+    return None
 
 
 @cache
