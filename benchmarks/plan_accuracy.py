@@ -285,7 +285,7 @@ def render(rows: list[dict[str, Any]]) -> str:
 
 def main() -> None:
     """Measure all cases, or one, or read what was measured."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("--device", default="cuda", choices=("cuda", "cpu"))
     parser.add_argument("--small", action="store_true", help="mini SDXL's UNet, to try the script")
     parser.add_argument(

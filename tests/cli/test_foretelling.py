@@ -116,7 +116,7 @@ def test_a_mistake_is_told_in_one_line(told):
         choose_gpus("h20", None)
     with pytest.raises(RecipeError, match="unknown recipe"):
         read_arms("narto", ())
-    with pytest.raises(RecipeError, match="set adapter.base_precision to 'int8'"):
+    with pytest.raises(RecipeError, match="base_precision to 'int8'"):
         told("mini-lora", choose_gpus("T4", None)[0], overrides=["engine.int8_compute=on"])
 
 

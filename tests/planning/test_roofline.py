@@ -72,7 +72,7 @@ def test_the_shares_in_use_are_those_that_explain_what_was_measured():
         assert told == pytest.approx(timing.seconds, rel=0.06)
 
 
-def test_rows_without_a_time_or_that_launches_bound_are_not_fitted(tmp_path):
+def test_rows_that_failed_or_that_launches_bound_are_not_fitted(tmp_path):
     row = {"ideal_seconds": {"matmul": 1.0}, "kernels": 5, "seconds": 2.0}
     rows = [{**row, "launch_bound": False}, {**row, "launch_bound": True}, {"failed": "so"}]
     rows += [{**row, "launch_bound": False, "seconds": None}]  # several at once: memory alone

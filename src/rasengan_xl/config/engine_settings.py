@@ -51,5 +51,5 @@ class EngineSettings(Settings):
     them in GPU memory: 25.6 MB a caption in 16 bits, 0.64 GiB less (NF4: 0.16); not with
     `decompose`."""
     int8_compute: Switch = "off"
-    """Multiply int8 weights as integers, which rounds what goes through the layers as well; `auto`:
-    where a short measurement finds it faster.  Only with `base_precision = "int8"`."""
+    """Multiply int8 weights as integers, which rounds what goes through the layers as well; only
+    with `base_precision = "int8"`; `auto`: where it is measured to be faster."""
