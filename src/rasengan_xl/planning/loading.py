@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from rasengan_xl.planning.recorder import Recorder
 from rasengan_xl.sdxl.int8_layers import is_int8
+from rasengan_xl.sdxl.main_memory import MainMemoryLinear
 from rasengan_xl.sdxl.nf4_layers import BLOCK_SIZE, is_nf4
 
 _FLOAT = 4
@@ -28,8 +29,17 @@ def note_loading(recorder: Recorder, unet: nn.Module, dtype: torch.dtype) -> Non
     for store in (is_nf4, is_int8):
         for layer in filter(store, layers):
             _note_stored(recorder, layer, dtype)
-    recorder.hold(unet.parameters(), "weights")
-    recorder.hold(unet.buffers(), "constants")
+    weights, buffers = list_resident(unet)
+    recorder.hold(weights, "weights")
+    recorder.hold(buffers, "constants")
+
+
+def list_resident(model: nn.Module) -> tuple[list[Tensor], list[Tensor]]:
+    """List parameters and buffers, but for those that stay in main memory."""
+    modules = cast("Any", model).modules()
+    parts = [part for part in modules if not isinstance(part, MainMemoryLinear)]
+    weights: list[Tensor] = [w for part in parts for w in part.parameters(recurse=False)]
+    return weights, [buffer for part in parts for buffer in part.buffers(recurse=False)]
 
 
 def _note_stored(recorder: Recorder, layer: Any, dtype: torch.dtype) -> None:

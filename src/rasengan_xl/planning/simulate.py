@@ -21,14 +21,13 @@ from rasengan_xl.engine.weights import release_scratch
 from rasengan_xl.planning.caching_allocator import most_reserved_recorded, replay
 from rasengan_xl.planning.cuda_on_meta import CudaOnMeta
 from rasengan_xl.planning.ledger import Peak, find_peak
-from rasengan_xl.planning.loading import note_loading, quantization_constants
+from rasengan_xl.planning.loading import list_resident, note_loading, quantization_constants
 from rasengan_xl.planning.model_shape import META, ModelShape
 from rasengan_xl.planning.optimizer_memory import moments_bytes, step_end_bytes
 from rasengan_xl.planning.recorder import Recorder
 from rasengan_xl.planning.work import Operation, Work
 from rasengan_xl.sdxl.compute import Compute
 from rasengan_xl.sdxl.full_size import TOKENS
-from rasengan_xl.sdxl.main_memory import MainMemoryLinear
 from rasengan_xl.sdxl.noise_schedule import NoiseSchedule
 from rasengan_xl.sdxl.objective import LatentBatch, build_objective, denoising_losses
 from rasengan_xl.sdxl.quantization import quantize
@@ -182,9 +181,7 @@ def hold_model(recorder: Recorder, model: nn.Module) -> dict[int, str]:
 
     Those that stay in main memory are not.
     """
-    parts = [part for part in model.modules() if not isinstance(part, MainMemoryLinear)]
-    weights = [weight for part in parts for weight in part.parameters(recurse=False)]
-    buffers = [buffer for part in parts for buffer in part.buffers(recurse=False)]
+    weights, buffers = list_resident(model)
     constants = [*buffers, *chain.from_iterable(map(quantization_constants, weights))]
     recorder.hold(weights, "weights")
     recorder.hold(constants, "constants")
