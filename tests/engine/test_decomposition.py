@@ -5,7 +5,8 @@ import torch
 from torch import nn
 
 from rasengan_xl.engine.decomposition import Decomposition
-from rasengan_xl.engine.flat_adapter import AdaptedLayer, FlatAdapter
+from rasengan_xl.engine.flat_adapter import FlatAdapter
+from rasengan_xl.engine.flat_layout import AdaptedLayer
 from rasengan_xl.engine.projections import Projections
 from rasengan_xl.engine.weights import read_weight
 

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from rasengan_xl.engine.flat_adapter import AdaptedLayer, FlatAdapter
+from rasengan_xl.engine.flat_adapter import FlatAdapter
+from rasengan_xl.engine.flat_layout import AdaptedLayer
 
 
 def layer(name, inputs=6, outputs=4, rank=2, scale=1.5):

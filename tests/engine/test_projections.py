@@ -5,7 +5,8 @@ import torch
 from torch import nn
 
 from rasengan_xl.engine.decomposition import Decomposition
-from rasengan_xl.engine.flat_adapter import AdaptedLayer, FlatAdapter
+from rasengan_xl.engine.flat_adapter import FlatAdapter
+from rasengan_xl.engine.flat_layout import AdaptedLayer
 from rasengan_xl.engine.projections import Projections
 
 SCALE, INPUTS, OUTPUTS, RANK, ROWS = 1.7, 12, 8, 3, 10

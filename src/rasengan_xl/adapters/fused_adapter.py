@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from rasengan_xl.adapters.adapter import Adapted, Adapter
 from rasengan_xl.adapters.fresh import fresh_down
 from rasengan_xl.config.settings import AdapterSettings
-from rasengan_xl.engine.flat_adapter import AdaptedLayer
+from rasengan_xl.engine.flat_layout import AdaptedLayer
 from rasengan_xl.engine.options import EngineOptions
 from rasengan_xl.engine.rebuild import Rebuilt, Shape, rebuild
 from rasengan_xl.engine.weights import compute_dtype

@@ -14,23 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import Parameter
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AdaptedLayer:
-    """What an adapter of one linear layer is like."""
-
-    name: str
-    """Full name in the UNet."""
-    inputs: int
-    outputs: int
-    rank: int
-    scale: float
-    """What the product of the factors is multiplied by."""
-
-    @property
-    def kind(self) -> tuple[int, int, int, float]:
-        """What layers must have in common to be computed at once."""
-        return self.inputs, self.outputs, self.rank, self.scale
+from rasengan_xl.engine.flat_layout import AdaptedLayer, lay_out
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,27 +44,6 @@ class LowRank:
         return self.down.flatten(0, 1)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Stack:
-    """Where the layers of one kind lie."""
-
-    layers: tuple[AdaptedLayer, ...]
-    down_start: int
-    up_start: int
-    magnitude_start: int
-
-    def down(self, flat: Tensor) -> Float[Tensor, "layer rank input"]:
-        one = self.layers[0]
-        return _cut(flat, self.down_start, (len(self.layers), one.rank, one.inputs))
-
-    def up(self, flat: Tensor, skipped: int = 0) -> Float[Tensor, "layer output rank"]:
-        one = self.layers[0]
-        return _cut(flat, self.up_start - skipped, (len(self.layers), one.outputs, one.rank))
-
-    def magnitude(self, flat: Tensor) -> Float[Tensor, "layer output"]:
-        return _cut(flat, self.magnitude_start, (len(self.layers), self.layers[0].outputs))
-
-
 class FlatAdapter:
     """Weights, shadow and gradients of an adapter, each in one piece."""
 
@@ -105,7 +68,7 @@ class FlatAdapter:
         self.enabled = True
         self.dropout = dropout
         self.decompose = decompose
-        self.stacks, sizes = _lay_out(
+        self.stacks, sizes = lay_out(
             [layer for group in groups for layer in group], decompose=decompose
         )
         precise = torch.promote_types(torch.float32, dtype)
@@ -245,31 +208,3 @@ class FlatAdapter:
 
 
 _SEGMENTS = _DOWN, _UP, _MAGNITUDE = ("lora_A", "lora_B", "lora_magnitude_vector")
-
-
-def _lay_out(
-    layers: Sequence[AdaptedLayer], *, decompose: bool
-) -> tuple[tuple[_Stack, ...], tuple[int, int, int]]:
-    """Put layers of one kind together: first all A, then all B, then all magnitudes."""
-    kinds: dict[tuple[int, int, int, float], list[AdaptedLayer]] = {}
-    for layer in layers:
-        kinds.setdefault(layer.kind, []).append(layer)
-    downs = sum(layer.rank * layer.inputs for layer in layers)
-    ups = sum(layer.rank * layer.outputs for layer in layers)
-    stacks: list[_Stack] = []
-    down, up, magnitude = 0, downs, 0
-    for (inputs, outputs, rank, _), members in kinds.items():
-        stacks.append(
-            _Stack(layers=tuple(members), down_start=down, up_start=up, magnitude_start=magnitude)
-        )
-        down += len(members) * rank * inputs
-        up += len(members) * rank * outputs
-        magnitude += len(members) * outputs
-    return tuple(stacks), (downs, ups, magnitude if decompose else 0)
-
-
-def _cut(flat: Tensor, start: int, shape: tuple[int, ...]) -> Tensor:
-    size = 1
-    for side in shape:
-        size *= side
-    return flat[start : start + size].view(shape)

@@ -1,7 +1,7 @@
 """Put our own layers into a UNet, in place of those of diffusers that they compute faster."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import torch
@@ -14,15 +14,28 @@ from rasengan_xl.engine.caption_columns import (
     fits,
     lay_out_columns,
     list_blocks,
-    list_text_layers,
 )
 from rasengan_xl.engine.convolutional_half import rebuild_convolutions
 from rasengan_xl.engine.decomposition import Decomposition
-from rasengan_xl.engine.flat_adapter import AdaptedLayer, FlatAdapter
+from rasengan_xl.engine.feed_forward import FeedForward, KeepingFeedForward
+from rasengan_xl.engine.flat_adapter import FlatAdapter
+from rasengan_xl.engine.flat_layout import AdaptedLayer
 from rasengan_xl.engine.frozen_linear import replace_linears
+from rasengan_xl.engine.grouping import (
+    ENTER,
+    FEED_IN,
+    FEED_OUT,
+    LEAVE,
+    OUTPUT,
+    QUERY_KEY_VALUE,
+    TEXT_OUTPUT,
+    TEXT_QUERY,
+    Grouping,
+    in_stack_order,
+    list_groups,
+)
 from rasengan_xl.engine.options import EngineOptions
-from rasengan_xl.engine.projecting import FeedForward, Frugality, KeepingFeedForward, Projection
-from rasengan_xl.engine.projections import Projections
+from rasengan_xl.engine.projecting import Projection
 from rasengan_xl.engine.text_projections import TextProjections
 from rasengan_xl.engine.transformer_block import (
     BlockParts,
@@ -31,11 +44,6 @@ from rasengan_xl.engine.transformer_block import (
     TransformerBlock,
 )
 from rasengan_xl.engine.weights import reserve_scratch
-
-QUERY_KEY_VALUE = ("attn1.to_q", "attn1.to_k", "attn1.to_v")
-OUTPUT, TEXT_QUERY, TEXT_OUTPUT = "attn1.to_out.0", "attn2.to_q", "attn2.to_out.0"
-FEED_IN, FEED_OUT = "ff.net.0.proj", "ff.net.2"
-ENTER, LEAVE = "proj_in", "proj_out"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,51 +70,6 @@ class Rebuilt:
             self.decomposition.refresh()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Builder:
-    """Knows which layers go together, and makes each group once."""
-
-    modules: Mapping[str, nn.Module]
-    layers: Mapping[str, AdaptedLayer]
-    options: EngineOptions
-    made: dict[tuple[str, ...], Projections] = field(
-        default_factory=dict[tuple[str, ...], Projections]
-    )
-
-    @property
-    def frugality(self) -> Frugality:
-        again = self.options.memory == "recompute-feed-forward"
-        return Frugality(norms=self.options.recompute_norms, feed_forward=again)
-
-    def groups(self, names: Sequence[str]) -> list[tuple[str, ...]]:
-        """Part layers that share an input by what they have in common."""
-        kinds: dict[Any, list[str]] = {}
-        for name in names:
-            kinds.setdefault(self._kind(name), []).append(name)
-        return [tuple(members) for members in kinds.values()]
-
-    def projection(self, names: Sequence[str]) -> Projection:
-        """Return layers as one projection, whose outputs come in the order of the names."""
-        groups = [
-            (self.made[members], [names.index(name) for name in members])
-            for members in self.groups(names)
-        ]
-        return Projection(groups, self.frugality)
-
-    def make(self, groups: Sequence[tuple[str, ...]], adapter: FlatAdapter) -> None:
-        for members in groups:
-            layers = [cast("nn.Linear", self.modules[name]) for name in members]
-            own = adapter if members[0] in self.layers else None
-            as_integers = self.options.int8_compute
-            self.made[members] = Projections(layers, own, members, as_integers=as_integers)
-
-    def _kind(self, name: str) -> Any:
-        layer = cast("nn.Linear", self.modules[name])
-        adapted = self.layers.get(name)
-        kind = (layer.in_features, layer.out_features, adapted.kind if adapted else None)
-        return kind if self.options.group_projections else (*kind, name)
-
-
 def rebuild(
     unet: UNet2DConditionModel,
     layers: Mapping[str, AdaptedLayer],
@@ -124,14 +87,14 @@ def rebuild(
     modules: dict[str, nn.Module] = dict(cast("Any", unet).named_modules())
     if cast("Any", unet).encoder_hid_proj is not None:  # blocks are not given the caption itself
         options = replace(options, batch_text_projections=False)
-    builder = _Builder(modules=modules, layers=layers, options=options)
+    grouping = Grouping(modules=modules, layers=layers, options=options)
     blocks = list_blocks(unet)
     transformers = [
         name
         for name, module in modules.items()
         if isinstance(module, Transformer2DModel) and _is_linear(module)
     ]
-    groups, texts = _list_groups(builder, blocks, transformers)
+    groups, texts = list_groups(grouping, blocks, transformers)
     placed = {name for members in groups for name in members}
     alone = [(name,) for name in layers if name not in placed]
     groups += alone
@@ -144,20 +107,20 @@ def rebuild(
         device=shape.device,
     )
     reserve_scratch(unet)
-    builder.make(groups, adapter)
-    shared = _share_texts(builder, texts, unet)
+    grouping.make(groups, adapter)
+    shared = _share_texts(grouping, texts, unet)
     for name in blocks:
-        _replace(unet, name, _build_block(builder, name, shared, texts))
+        _replace(unet, name, _build_block(grouping, name, shared, texts))
     for name in transformers:
-        enter, leave = (builder.projection([f"{name}.{end}"]) for end in (ENTER, LEAVE))
+        enter, leave = (grouping.projection([f"{name}.{end}"]) for end in (ENTER, LEAVE))
         _replace(unet, name, Transformer(modules[name], enter, leave))
     for (name,) in alone:
-        _replace(unet, name, Alone(modules[name], builder.projection([name])))
+        _replace(unet, name, Alone(modules[name], grouping.projection([name])))
     replace_linears(unet, as_integers=options.int8_compute)
     rebuild_convolutions(unet, options)
     decomposition = None
     if shape.decompose:
-        decomposition = Decomposition(adapter, list(_in_stack_order(builder, adapted, adapter)))
+        decomposition = Decomposition(adapter, list(in_stack_order(grouping, adapted, adapter)))
     return Rebuilt(adapter=adapter, decomposition=decomposition)
 
 
@@ -187,37 +150,16 @@ class Alone(nn.Module):
         return self.training and self._projection.draws_by_chance
 
 
-def _list_groups(
-    builder: _Builder, blocks: Sequence[str], transformers: Sequence[str]
-) -> tuple[list[tuple[str, ...]], list[str]]:
-    """List all groups of layers, and those layers whose input is the caption, if it is shared."""
-    sets: list[list[str]] = []
-    texts: list[str] = []
-    for block in blocks:
-        attention = (QUERY_KEY_VALUE, (OUTPUT,), (TEXT_QUERY,), (TEXT_OUTPUT,))
-        sets += [[f"{block}.{role}" for role in roles] for roles in attention]
-        text = list_text_layers([block])
-        if builder.options.batch_text_projections:
-            texts += text
-        else:
-            sets.append(text)
-        sets += [[f"{block}.{role}"] for role in (FEED_IN, FEED_OUT)]
-    sets += [[f"{name}.{end}"] for name in transformers for end in (ENTER, LEAVE)]
-    if texts:
-        sets.append(texts)
-    return [members for names in sets for members in builder.groups(names)], texts
-
-
 def _share_texts(
-    builder: _Builder, texts: Sequence[str], unet: nn.Module
+    grouping: Grouping, texts: Sequence[str], unet: nn.Module
 ) -> TextProjections | None:
     if not texts:
         return None
-    groups = builder.groups(texts)
-    projections = [builder.projection(members) for members in groups]
+    groups = grouping.groups(texts)
+    projections = [grouping.projection(members) for members in groups]
     places = [[texts.index(name) for name in members] for members in groups]
     columns = lay_out_columns(
-        {name: cast("nn.Linear", builder.modules[name]).out_features for name in texts}
+        {name: cast("nn.Linear", grouping.modules[name]).out_features for name in texts}
     )
     shared = TextProjections(projections, places, [columns[name] for name in texts])
     shared.watch(unet)
@@ -225,13 +167,13 @@ def _share_texts(
 
 
 def _build_block(
-    builder: _Builder, name: str, shared: TextProjections | None, texts: Sequence[str]
+    grouping: Grouping, name: str, shared: TextProjections | None, texts: Sequence[str]
 ) -> TransformerBlock:
     def project(*roles: str) -> Projection:
-        return builder.projection([f"{name}.{role}" for role in roles])
+        return grouping.projection([f"{name}.{role}" for role in roles])
 
-    block: Any = builder.modules[name]
-    options = builder.options
+    block: Any = grouping.modules[name]
+    options = grouping.options
     if shared is None:
         text = TextSource(shared=None, own=project(*TEXT_KEY_VALUE))
     else:
@@ -243,7 +185,7 @@ def _build_block(
         to_query=project(TEXT_QUERY),
         text=text,
         to_text_output=project(TEXT_OUTPUT),
-        feed_forward=_build_feed_forward(builder, name, project),
+        feed_forward=_build_feed_forward(grouping, name, project),
         heads=block.attn1.heads,
         kernel=options.attention,
     )
@@ -251,24 +193,13 @@ def _build_block(
 
 
 def _build_feed_forward(
-    builder: _Builder, name: str, project: Any
+    grouping: Grouping, name: str, project: Any
 ) -> FeedForward | KeepingFeedForward:
-    frugality = builder.frugality
-    if not (builder.options.lean_feed_forward or frugality.feed_forward):
+    frugality = grouping.frugality
+    if not (grouping.options.lean_feed_forward or frugality.feed_forward):
         return KeepingFeedForward(project(FEED_IN), project(FEED_OUT))
-    first, second = (builder.made[(f"{name}.{role}",)] for role in (FEED_IN, FEED_OUT))
+    first, second = (grouping.made[(f"{name}.{role}",)] for role in (FEED_IN, FEED_OUT))
     return FeedForward(first, second, frugality)
-
-
-def _in_stack_order(
-    builder: _Builder, adapted: Sequence[tuple[str, ...]], adapter: FlatAdapter
-) -> Iterator[Projections]:
-    """Yield groups in the order in which their layers lie in the flat buffers."""
-    by_first = {members[0]: members for members in adapted}
-    for stack in adapter.stacks:
-        for layer in stack.layers:
-            if layer.name in by_first:
-                yield builder.made[by_first[layer.name]]
 
 
 def _is_linear(transformer: Transformer2DModel) -> bool:

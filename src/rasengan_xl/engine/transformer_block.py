@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from torch.utils import checkpoint as checkpointing
 
 from rasengan_xl.engine.attention import Kernel, attend
-from rasengan_xl.engine.projecting import FeedForward, KeepingFeedForward, Projection
+from rasengan_xl.engine.feed_forward import FeedForward, KeepingFeedForward
+from rasengan_xl.engine.projecting import Projection
 from rasengan_xl.engine.text_projections import TextProjections
 
 _checkpoint: Any = cast("Any", checkpointing).checkpoint  # carries no types
