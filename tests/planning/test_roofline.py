@@ -9,6 +9,7 @@ from rasengan_xl.planning.roofline import (
     CALIBRATED,
     Efficiencies,
     Timing,
+    basis_of,
     fit_efficiencies,
     ideal_seconds,
     predict_seconds,
@@ -79,3 +80,8 @@ def test_rows_that_failed_or_that_launches_bound_are_not_fitted(tmp_path):
     file = tmp_path / "rows.jsonl"
     file.write_text("\n".join(map(json.dumps, rows)))
     assert read_timings(file) == [Timing(ideal={"matmul": 1.0}, kernels=5, seconds=2.0)]
+
+
+def test_it_is_said_which_gpus_keep_up_less_by_estimate():
+    assert "an estimate" in basis_of(GPUS["T4"])
+    assert basis_of(GPUS["H200"]) == CALIBRATED.basis

@@ -13,7 +13,7 @@ from rasengan_xl.planning.gpus import GPU
 from rasengan_xl.planning.known_costs import recall_steps
 from rasengan_xl.planning.memory_modes import ModeNeeds, candidate_modes, room_gib
 from rasengan_xl.planning.model_shape import find_shape
-from rasengan_xl.planning.roofline import CALIBRATED, predict_seconds
+from rasengan_xl.planning.roofline import basis_of, predict_seconds
 
 MOST_RUNS = 2
 """Earlier runs that a correction is made from: each is simulated, which takes seconds."""
@@ -79,7 +79,7 @@ def _predict(mode: ModeNeeds, gpu: GPU) -> StepTime:
     time = predict_seconds(mode.needs.work, gpu, graph=mode.options.cuda_graph)
     return StepTime(
         seconds=time.seconds,
-        basis=f"predicted from operations and traffic of each kernel; {CALIBRATED.basis}",
+        basis=f"predicted from operations and traffic of each kernel; {basis_of(gpu)}",
         launch_bound=time.launch_bound,
     )
 

@@ -54,6 +54,17 @@ _SUSTAINED = {"T4": 0.45, "L4": 0.6}
 """Share of the above on GPUs that cannot hold their clock: 70 and 72 W; estimates."""
 
 
+def basis_of(gpu: GPU) -> str:
+    """Say what predictions for a GPU rest on."""
+    sustained = _SUSTAINED.get(gpu.name)
+    if sustained is None:
+        return CALIBRATED.basis
+    return (
+        f"{CALIBRATED.basis}; that a {gpu.name}, which cannot hold its clock, keeps up "
+        f"{sustained:.0%} of that is an estimate"
+    )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PredictedTime:
     """Seconds of a pass, and what bounds them."""
