@@ -5,6 +5,7 @@ Nothing heavy is imported before a verb needs it, so that help comes at once.
 
 import os
 import sys
+import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -125,6 +126,9 @@ def train(
     show_training(settings, folder, resume=resume, samples=samples, trackers=trackers)
 
 
+_TIME_TO_SPEAK_SECONDS = 10
+
+
 @contextmanager
 def _first_of_this_machine_speaking() -> Generator[None]:
     """Under `torchrun`, have a mistake that all processes of a machine find told by one."""
@@ -133,6 +137,8 @@ def _first_of_this_machine_speaking() -> Generator[None]:
     except RasenganError as mistake:
         if os.environ.get("LOCAL_RANK", "0") == "0":
             raise
+        # torchrun ends all others as soon as one has ended: the one that speaks goes first.
+        time.sleep(_TIME_TO_SPEAK_SECONDS)
         raise SharedError(str(mistake)) from mistake
 
 
