@@ -126,7 +126,7 @@ def train(
     show_training(settings, folder, resume=resume, samples=samples, trackers=trackers)
 
 
-_TIME_TO_SPEAK_SECONDS = 10
+_TIME_TO_SPEAK_SECONDS = 5
 
 
 @contextmanager
