@@ -42,17 +42,19 @@ def test_the_measured_kernel_computes_what_float32_does(tokens: int, keys: int, 
         assert (own.float() - right).norm() < LARGEST_ERROR * right.norm()
 
 
-def test_measuring_leaves_generators_and_memory_alone():
-    shape = AttentionShape(
-        batch=2,
+def shape_of(**sizes):
+    return AttentionShape(
         heads=10,
-        query_tokens=1024,
-        key_tokens=1024,
         head_width=64,
         dtype=torch.float16,
         device=CUDA,
         is_differentiated=True,
+        **sizes,
     )
+
+
+def test_measuring_leaves_generators_and_memory_alone():
+    shape = shape_of(batch=2, query_tokens=1024, key_tokens=1024)
     measure_fastest(shape)  # libraries take their workspaces the first time
     before = torch.cuda.get_rng_state(), torch.cuda.memory_allocated()
     assert measure_fastest(shape) is not None
@@ -61,16 +63,7 @@ def test_measuring_leaves_generators_and_memory_alone():
 
 
 def test_a_choice_is_the_same_when_asked_again():
-    shape = AttentionShape(
-        batch=1,
-        heads=10,
-        query_tokens=256,
-        key_tokens=77,
-        head_width=64,
-        dtype=torch.float16,
-        device=CUDA,
-        is_differentiated=True,
-    )
+    shape = shape_of(batch=1, query_tokens=256, key_tokens=77)
     first = recall_or_measure(shape)
     attention_choice._recall_or_measure.cache_clear()
     assert recall_or_measure(shape) == first is not None

@@ -26,7 +26,7 @@ def build_block(device: torch.device, **how: bool) -> LeanResnetBlock:
     return LeanResnetBlock(block.to(device).requires_grad_(requires_grad=False), **how)
 
 
-def compare(device: torch.device, *, recompute: bool) -> None:
+def assert_computes_alike(device: torch.device, *, recompute: bool) -> None:
     plain, compiled = (
         build_block(device, recompute=recompute, compiled=is_compiled)
         for is_compiled in (False, True)
@@ -54,7 +54,7 @@ def compiles(monkeypatch: pytest.MonkeyPatch):
 @pytest.mark.parametrize("recompute", [False, True])
 def test_a_block_is_traced_in_one_piece(compiles, recompute: bool):
     compiles(backend="aot_eager")
-    compare(torch.device("cpu"), recompute=recompute)
+    assert_computes_alike(torch.device("cpu"), recompute=recompute)
 
 
 @pytest.mark.gpu
@@ -63,4 +63,4 @@ def test_a_block_is_traced_in_one_piece(compiles, recompute: bool):
 def test_a_compiled_block_computes_what_it_did(compiles):
     compiles()  # on a processor it takes a minute
     with torch.backends.cudnn.flags(allow_tf32=False):
-        compare(torch.device("cuda"), recompute=False)
+        assert_computes_alike(torch.device("cuda"), recompute=False)

@@ -103,7 +103,9 @@ def keep(adapter, text):
     kept = torch.empty(*text.shape[:2], total)
     for projection, _, stretches in work:
         ((group, _),) = projection.groups
-        products = group._base(text.flatten(0, 1), training=False).view(*text.shape[:2], -1)
+        products = group.frozen.product(text.flatten(0, 1), training=False).view(
+            *text.shape[:2], -1
+        )
         for stretch, product in zip(
             stretches, products.split([*map(len, stretches)], -1), strict=True
         ):

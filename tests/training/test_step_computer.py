@@ -235,9 +235,10 @@ def test_nothing_in_a_step_waits_for_the_gpu(start, compute, method):
         warnings.simplefilter("ignore")  # the mode calls itself a prototype
         torch.cuda.set_sync_debug_mode("error")
     try:
-        eager.finish(eager.add_gradient(batch).sum())
+        norm = eager.finish(eager.add_gradient(batch).sum())
     finally:
         torch.cuda.set_sync_debug_mode("default")
+    assert norm.isfinite()
 
 
 @pytest.mark.gpu

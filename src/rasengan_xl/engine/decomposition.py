@@ -51,7 +51,7 @@ class Decomposition:
             while done < len(stack.layers):
                 group = next(crossed)
                 size = len(group.layers)
-                crosses.append(group.cross(down[done : done + size]))
+                crosses.append(group.frozen.cross(down[done : done + size]))
                 done += size
             scale = stack.layers[0].scale
             change = _square_change(torch.cat(crosses), down, up, scale, adapter.weights.dtype)

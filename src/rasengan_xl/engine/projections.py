@@ -13,25 +13,15 @@ keeps its input and x A^T.  The functions here know nothing of autograd.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, cast
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from rasengan_xl.engine.flat_adapter import FlatAdapter, LowRank
+from rasengan_xl.engine.frozen_group import FrozenGroup, Given, Product
 from rasengan_xl.engine.gain import apply_gain_, gain_backward
-from rasengan_xl.engine.integer_products import (
-    has_work,
-    integer_input_gradient,
-    integer_product,
-    join_integers,
-)
-from rasengan_xl.engine.weights import compute_dtype, is_plain, read_briefly
-from rasengan_xl.sdxl.main_memory import MainMemoryLinear
-
-Given = Float[Tensor, "token input"]
-Product = Float[Tensor, "token output"]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -77,23 +67,17 @@ class Projections:
             names: Of the layers in the UNet.
             as_integers: While training, multiply weights in int8 as integers.
         """
-        self.layers = tuple(layers)
-        self.outputs = layers[0].out_features
-        self.inputs = layers[0].in_features
-        self.dtype = compute_dtype(layers[0])
+        self.frozen = FrozenGroup(layers, as_integers=as_integers)
+        self.layers = self.frozen.layers
+        self.outputs, self.inputs = self.frozen.outputs, self.frozen.inputs
+        self.dtype = self.frozen.dtype
         self._adapter = adapter
         self.low_rank: LowRank | None = adapter.group(names) if adapter else None
-        self._is_held_back = isinstance(layers[0], MainMemoryLinear)
-        is_whole = all(map(is_plain, layers)) and not self._is_held_back
-        self._joined = _join(self.layers) if is_whole else None
-        self._bias = _join_bias(self.layers)
-        is_used = as_integers and not self._is_held_back
-        self._integers = join_integers(self.layers) if is_used else None
 
     @property
     def width(self) -> int:
         """How many numbers the outputs of all layers are together."""
-        return self.outputs * len(self.layers)
+        return self.frozen.width
 
     @property
     def is_adapted(self) -> bool:
@@ -132,9 +116,9 @@ class Projections:
         if base is not None and not self.is_adapted:
             return base, Kept()
         if low_rank is None:
-            return self._base(given, training=training), Kept()
+            return self.frozen.product(given, training=training), Kept()
         if not self.is_adapted:
-            return self._base_apart(given), Kept()
+            return self.frozen.product_apart(given), Kept()
         kept, seen = Kept(), given
         if training and low_rank.dropout:
             seen, kept.mask = torch.native_dropout(given, low_rank.dropout, True)  # noqa: FBT003
@@ -151,13 +135,13 @@ class Projections:
         """
         low_rank = self.low_rank
         if low_rank is None:
-            return self._base(given, training=training)
+            return self.frozen.product(given, training=training)
         if kept.low is None:
-            return self._base_apart(given)
-        product = self._base(given, training=training) if base is None else base
+            return self.frozen.product_apart(given)
+        product = self.frozen.product(given, training=training) if base is None else base
         self._add_low_rank(product, kept.low, low_rank)
         if low_rank.gain is not None:
-            shift = None if self._bias is None else low_rank.shift
+            shift = None if self.frozen.bias is None else low_rank.shift
             apply_gain_(product, low_rank.gain, shift)
             kept.product = product
         return product
@@ -182,59 +166,22 @@ class Projections:
         """
         low_rank = self.low_rank
         if low_rank is None or kept.low is None:
-            return self._base_back(gradient, training=training) if needs_input else None
+            return self.frozen.input_gradient(gradient, training=training) if needs_input else None
         assert given is not None
         if low_rank.gain is not None:
             assert kept.product is not None
             assert low_rank.magnitude_gradient is not None
             assert low_rank.norm is not None
-            gradient, sums = gain_backward(gradient, kept.product, low_rank.gain, self._bias)
+            gradient, sums = gain_backward(gradient, kept.product, low_rank.gain, self.frozen.bias)
             low_rank.magnitude_gradient.addcdiv_(sums, low_rank.norm)
         turned = self._add_factor_gradients(gradient, given, kept, low_rank)
         if not needs_input:
             return None
-        wanted = self._base_back(gradient, training=training)
+        wanted = self.frozen.input_gradient(gradient, training=training)
         down = low_rank.stacked_down
         if kept.mask is None:
             return torch.addmm(wanted, turned, down, out=wanted)
         return wanted.add_((turned @ down).mul_(kept.mask).mul_(1 / (1 - low_rank.dropout)))
-
-    def cross(self, down: Float[Tensor, "layer rank input"]) -> Float[Tensor, "layer rank output"]:
-        """Return A W^T of each layer, which DoRA's norm is made of."""
-        if self._joined is not None:
-            weights = self._joined.view(len(self.layers), self.outputs, self.inputs)
-            return torch.bmm(down, weights.transpose(1, 2))
-        return torch.stack(
-            [a @ read_briefly(layer).T for a, layer in zip(down, self.layers, strict=True)]
-        )
-
-    def _base(self, given: Given, *, training: bool) -> Product:
-        if training and self._integers is not None and has_work(given):
-            return integer_product(given, self._integers, self._bias)
-        if self._is_held_back:
-            return self._base_apart(given)
-        if self._joined is not None:
-            return _multiply(given, self._joined, self._bias)
-        product = given.new_empty(len(given), self.width)
-        for layer, part in zip(self.layers, self._parts(product), strict=True):
-            _multiply(given, read_briefly(layer), layer.bias, out=part)
-        return product
-
-    def _base_apart(self, given: Given) -> Product:
-        """Compute as the layers would by themselves, to the bit."""
-        outputs = [_multiply_alone(given, layer) for layer in self.layers]
-        return outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=1)
-
-    def _base_back(self, gradient: Product, *, training: bool) -> Given:
-        if training and self._integers is not None and has_work(gradient):
-            return integer_input_gradient(gradient, self._integers)
-        if self._joined is not None:
-            return gradient @ self._joined
-        first, *others = zip(self.layers, self._parts(gradient), strict=True)
-        wanted = first[1] @ read_briefly(first[0])
-        for layer, part in others:
-            torch.addmm(wanted, part, read_briefly(layer), out=wanted)
-        return wanted
 
     def _add_low_rank(self, product: Product, low: Tensor, low_rank: LowRank) -> None:
         if len(self.layers) == 1:
@@ -265,44 +212,7 @@ class Projections:
         torch.addmm(down_gradient, turned.T, given, out=down_gradient)
         return turned
 
-    def _parts(self, product: Product) -> tuple[Tensor, ...]:
-        return cast("tuple[Tensor, ...]", product.split(self.outputs, dim=1))
-
     def _by_layer(
         self, rows: Float[Tensor, "token layer_width"]
     ) -> Float[Tensor, "layer token width"]:
         return rows.view(len(rows), len(self.layers), -1).transpose(0, 1)
-
-
-def _multiply(
-    given: Given, weight: Tensor, bias: Tensor | None, out: Product | None = None
-) -> Product:
-    if bias is None:
-        return torch.mm(given, weight.T, out=out)
-    return torch.addmm(bias, given, weight.T, out=out)
-
-
-def _multiply_alone(given: Given, layer: nn.Linear) -> Product:
-    if isinstance(layer, MainMemoryLinear):
-        return layer(given)
-    return nn.functional.linear(given, read_briefly(layer), layer.bias)
-
-
-def _join(layers: tuple[nn.Linear, ...]) -> Tensor:
-    """Lay the weights of layers behind one another; each layer keeps its own as a view."""
-    if len(layers) == 1:
-        return layers[0].weight.detach()
-    joined = torch.cat([layer.weight.detach() for layer in layers])
-    parts = cast("tuple[Tensor, ...]", joined.split(layers[0].out_features))
-    for layer, part in zip(layers, parts, strict=True):
-        layer.weight.data = part
-    return joined
-
-
-def _join_bias(layers: tuple[nn.Linear, ...]) -> Tensor | None:
-    biases: list[Tensor | None] = [layer.bias for layer in layers]
-    own = [bias.detach() for bias in biases if bias is not None]
-    if not own:
-        return None
-    assert len(own) == len(biases)
-    return own[0] if len(own) == 1 else torch.cat(own)

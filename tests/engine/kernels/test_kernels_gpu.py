@@ -41,7 +41,7 @@ def draw(*shape: int, dtype: torch.dtype, seed: int = 0) -> torch.Tensor:
     return torch.randn(*shape, generator=generator, device=DEVICE).to(dtype)
 
 
-def check_close(ours: torch.Tensor, exact: torch.Tensor, dtype: torch.dtype) -> None:
+def assert_close(ours: torch.Tensor, exact: torch.Tensor, dtype: torch.dtype) -> None:
     tolerance = ROUNDING[dtype]
     scale = exact.abs().mean().item()
     torch.testing.assert_close(
@@ -64,8 +64,8 @@ def test_geglu_and_its_gradient(shape, dtype):
     value, gate = exact.chunk(2, dim=-1)
     made = value * F.gelu(gate)
     made.backward(upstream.double())
-    check_close(kernels.forward(projected), made.detach(), dtype)
-    check_close(kernels.backward_(projected, upstream), exact.grad, dtype)
+    assert_close(kernels.forward(projected), made.detach(), dtype)
+    assert_close(kernels.backward_(projected, upstream), exact.grad, dtype)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -97,7 +97,7 @@ def test_a_shift_beside_the_gain(shape, dtype):
     gain, shift = (1 + 0.01 * draw(columns, dtype=torch.float32, seed=seed) for seed in (1, 3))
     exact = product.double() * gain + shift
     kernels.apply_(product, gain, shift)
-    check_close(product, exact, dtype)
+    assert_close(product, exact, dtype)
     of_gain = kernels.backward(upstream, product, gain, shift)[1]
     exact = (upstream.double() * (product.double() - shift)).sum(dim=0) / gain.double()
     torch.testing.assert_close(of_gain.double(), exact, rtol=1e-4, atol=1e-4 * rows**0.5)
@@ -136,8 +136,8 @@ def test_group_norm_and_its_gradient(shape, shifted, activate, layout, dtype):
     kept = kernels.Normalized(pictures, *statistics)
     gradient = kernels.backward(upstream, kept, shift, norm, activate=activate)
     exact, exact_gradient = exact_norm(pictures, shift, norm, upstream, activate=activate)
-    check_close(made, exact, dtype)
-    check_close(gradient, exact_gradient, dtype)
+    assert_close(made, exact, dtype)
+    assert_close(gradient, exact_gradient, dtype)
     assert made.is_contiguous(memory_format=layout)
     assert gradient.is_contiguous(memory_format=layout)
     assert torch.equal(gradient, kernels.backward(upstream, kept, shift, norm, activate=activate))
